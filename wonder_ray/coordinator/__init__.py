@@ -1,0 +1,1 @@
+"""One run, turn by turn: plan, apply, commit, release."""

@@ -1,0 +1,1 @@
+"""What a workflow is: models, builder, expressions and validation."""

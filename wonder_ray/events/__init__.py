@@ -1,0 +1,1 @@
+"""The event service: commit log, Parquet datasets, retention and queries."""

@@ -1,0 +1,1 @@
+"""Runs user code: registry and runner, and the Ray task around them."""

@@ -1,0 +1,1 @@
+"""Other tools' workflow formats, read into definitions."""

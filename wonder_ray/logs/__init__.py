@@ -1,0 +1,1 @@
+"""The log service: rotating store, stdlib handler and queries."""

@@ -1,0 +1,1 @@
+"""The registry of runs, definitions, workspaces and projects."""

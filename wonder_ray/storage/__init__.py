@@ -1,0 +1,1 @@
+"""The run's own SQLite file: opening, migrations, rows, outbox."""
