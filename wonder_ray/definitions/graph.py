@@ -1,0 +1,240 @@
+"""A definition compiled for the planners: expressions ready to evaluate, transitions sorted into tiers, joins looked up.
+
+A `Graph` is immutable and a pure function of its definition. It is built once per process and run.
+
+>>> from wonder_ray.definitions.models import ActionNode, Transition, WorkflowDefinition
+>>> graph = compile_graph(WorkflowDefinition(
+...     name="two",
+...     nodes=(ActionNode(id="a", action="m:a"), ActionNode(id="b", action="m:b")),
+...     transitions=(Transition(source="a", target="b"),),
+... ))
+>>> graph.start, [edge.id for tier in graph.tiers("a", "completed") for edge in tier]
+(('a',), ['a->b'])
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from wonder_ray.definitions.expressions import Expression, compile_expression
+from wonder_ray.definitions.targets import Target, parse_target
+from wonder_ray.definitions.triggers import Trigger, parse_trigger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wonder_ray.definitions import models
+
+INCOMING = "incoming"
+
+
+class RetryRule(msgspec.Struct, frozen=True):
+    """A retry policy in the planners' units."""
+
+    max_attempts: int
+    backoff_us: int
+    multiplier: float
+    max_backoff_us: int
+    jitter: float
+    retry_on: frozenset[str]
+    non_retryable: frozenset[str]
+
+
+class MergeSpec(msgspec.Struct, frozen=True):
+    """One merge of a join."""
+
+    target: Target
+    source: Expression
+    strategy: str
+
+
+class JoinSpec(msgspec.Struct, frozen=True):
+    """A join: `node` runs once for the members of `over` that it waits for."""
+
+    node: str
+    over: str
+    strategy: str
+    m: Expression | int | None
+    remaining: str
+    merges: tuple[MergeSpec, ...]
+
+
+class Edge(msgspec.Struct, frozen=True):
+    """A transition."""
+
+    id: str
+    order: int
+    """Its place in the definition."""
+    source: str
+    target: str
+    priority: int
+    when: Expression | None
+    trigger: Trigger
+    spawn_count: Expression | int | None
+    foreach: Expression | None
+    item: str
+    group: str | None
+    max_concurrency: int | None
+    tolerated: int | float | None
+    max_iterations: int | None
+    join: JoinSpec | None
+
+    @property
+    def fans_out(self) -> bool:
+        """Whether it makes a fan-out even when it makes one token."""
+        return self.foreach is not None or self.spawn_count is not None
+
+
+class NodeSpec(msgspec.Struct, frozen=True):
+    """A node."""
+
+    id: str
+    kind: str
+    input: tuple[tuple[str, Expression], ...]
+    output: tuple[tuple[Target, Expression], ...]
+    retry: tuple[RetryRule, ...]
+    timeout_us: int | None
+    batch: bool
+    """Whether its ready tokens may share a task: never where a token has one attempt only."""
+
+
+class Graph:
+    """What planners read of a definition."""
+
+    def __init__(
+        self,
+        *,
+        nodes: Mapping[str, NodeSpec],
+        edges: tuple[Edge, ...],
+        start: tuple[str, ...],
+        output: tuple[tuple[str, Expression], ...],
+        timeout_us: int | None,
+    ) -> None:
+        self.nodes = MappingProxyType(dict(nodes))
+        self.edges = edges
+        self.start = start
+        self.output = output
+        self.timeout_us = timeout_us
+        self.edge = MappingProxyType({edge.id: edge for edge in edges})
+        self._tiers = MappingProxyType(_tiers(edges))
+        self.group_joins = MappingProxyType(
+            {edge.join.over: edge.join for edge in edges if edge.join is not None and edge.join.over != INCOMING}
+        )
+        """Group name -> its one join."""
+        self.incoming_joins = MappingProxyType(
+            {edge.target: edge.join for edge in edges if edge.join is not None and edge.join.over == INCOMING}
+        )
+        """Node -> its join over `incoming`."""
+        incoming: dict[str, list[Edge]] = {node: [] for node in nodes}
+        outgoing: dict[str, list[Edge]] = {node: [] for node in nodes}
+        for edge in edges:
+            incoming[edge.target].append(edge)
+            outgoing[edge.source].append(edge)
+        self.incoming = MappingProxyType({node: tuple(found) for node, found in incoming.items()})
+        self.outgoing = MappingProxyType({node: tuple(found) for node, found in outgoing.items()})
+
+    def tiers(self, node: str, outcome: str) -> tuple[tuple[Edge, ...], ...]:
+        """The transitions that leave `node` on an outcome (completed, failed, ...), by ascending priority."""
+        return self._tiers.get((node, outcome), ())
+
+
+def _tiers(edges: tuple[Edge, ...]) -> dict[tuple[str, str], tuple[tuple[Edge, ...], ...]]:
+    found: dict[tuple[str, str], dict[int, list[Edge]]] = {}
+    for edge in edges:
+        found.setdefault((edge.source, edge.trigger.outcome), {}).setdefault(edge.priority, []).append(edge)
+    return {key: tuple(tuple(tiers[priority]) for priority in sorted(tiers)) for key, tiers in found.items()}
+
+
+def compile_graph(definition: models.WorkflowDefinition) -> Graph:
+    """The graph of a definition; raises `ExpressionError` or `DefinitionError` where `validation.check` would have too."""
+    names = frozenset(t.item for t in definition.transitions if t.foreach is not None)
+    edges = _edges(definition.transitions, names)
+    nodes = {node.id: _node(node, names) for node in definition.nodes}
+    targets = {edge.target for edge in edges}
+    return Graph(
+        nodes=nodes,
+        edges=edges,
+        start=definition.start or tuple(node for node in nodes if node not in targets),
+        output=tuple((name, compile_expression(text, names)) for name, text in definition.output.items()),
+        timeout_us=_us(definition.timeout_s),
+    )
+
+
+def _us(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1_000_000)
+
+
+def _edges(transitions: tuple[models.Transition, ...], names: frozenset[str]) -> tuple[Edge, ...]:
+    seen: Counter[tuple[str, str]] = Counter()
+    edges = []
+    for order, t in enumerate(transitions):
+        seen[t.source, t.target] += 1
+        nth = seen[t.source, t.target]
+        edges.append(_edge(t, order, f"{t.source}->{t.target}" + (f"#{nth}" if nth > 1 else ""), names))
+    return tuple(edges)
+
+
+def _edge(t: models.Transition, order: int, edge_id: str, names: frozenset[str]) -> Edge:
+    return Edge(
+        id=edge_id,
+        order=order,
+        source=t.source,
+        target=t.target,
+        priority=t.priority,
+        when=None if t.when is None else compile_expression(t.when, names),
+        trigger=parse_trigger(t.on),
+        spawn_count=compile_expression(t.spawn_count, names) if isinstance(t.spawn_count, str) else t.spawn_count,
+        foreach=None if t.foreach is None else compile_expression(t.foreach, names),
+        item=t.item,
+        group=t.group,
+        max_concurrency=t.max_concurrency,
+        tolerated=t.tolerated_failures,
+        max_iterations=t.max_iterations,
+        join=None if t.join is None else _join(t.target, t.join, names),
+    )
+
+
+def _join(node: str, join: models.Join, names: frozenset[str]) -> JoinSpec:
+    return JoinSpec(
+        node=node,
+        over=join.over,
+        strategy=join.strategy,
+        m=compile_expression(join.m, names) if isinstance(join.m, str) else join.m,
+        remaining=join.remaining,
+        merges=tuple(
+            MergeSpec(parse_target(merge.target), compile_expression(merge.source, names), merge.strategy) for merge in join.merge
+        ),
+    )
+
+
+def _node(node: models.ActionNode | models.StepsNode | models.ComputeNode, names: frozenset[str]) -> NodeSpec:
+    retry: tuple[RetryRule, ...] = ()
+    given: dict[str, Any] = {}
+    if node.kind != "compute":
+        retry = tuple(_rule(rule) for rule in node.retry)
+        given = node.input
+    return NodeSpec(
+        id=node.id,
+        kind=node.kind,
+        input=tuple((name, compile_expression(text, names)) for name, text in given.items()),
+        output=tuple((parse_target(target), compile_expression(text, names)) for target, text in node.output.items()),
+        retry=retry,
+        timeout_us=None if node.kind == "compute" else _us(node.timeout_s),
+        batch=node.kind != "compute" and node.batch,
+    )
+
+
+def _rule(rule: models.Retry) -> RetryRule:
+    return RetryRule(
+        max_attempts=rule.max_attempts,
+        backoff_us=round(rule.backoff_s * 1_000_000),
+        multiplier=rule.multiplier,
+        max_backoff_us=round(rule.max_backoff_s * 1_000_000),
+        jitter=rule.jitter,
+        retry_on=frozenset(rule.retry_on),
+        non_retryable=frozenset(rule.non_retryable),
+    )

@@ -1,0 +1,100 @@
+"""Every error wonder-ray raises on purpose, under one root.
+
+A message says what happened, where (run, node, token, field) and what to do about it.
+
+>>> raise DefinitionError("node 'fetch': unknown action 'ftech'; did you mean 'fetch'?")
+Traceback (most recent call last):
+wonder_ray.errors.DefinitionError: node 'fetch': unknown action 'ftech'; did you mean 'fetch'?
+"""
+
+from __future__ import annotations
+
+
+class WonderError(Exception):
+    """Root of all errors raised by wonder-ray."""
+
+
+class DefinitionError(WonderError):
+    """A workflow definition cannot be used: malformed, contradictory or unsound."""
+
+
+class ExpressionError(WonderError):
+    """A CEL expression does not compile or could not be evaluated; the text and the value are in the message."""
+
+
+class InputError(WonderError):
+    """A run's input breaks the schema of its workflow; the run was not created."""
+
+
+class KeyConflictError(WonderError):
+    """A start reused the `key` of a run that has another definition or another input."""
+
+
+class RunNotFoundError(WonderError):
+    """No run with this id (or key) is known to the storage."""
+
+
+class RunFailedError(WonderError):
+    """The run ended without completing; `status` and `error` tell how."""
+
+    def __init__(self, message: str, *, run_id: str, status: str, error: dict[str, object] | None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.status = status
+        self.error = error
+
+
+class StaleEpochError(WonderError):
+    """A coordinator (or service) acted under an epoch that a newer one has fenced off."""
+
+
+class StorageError(WonderError):
+    """The storage folder or one of its files cannot be used; the message says which and how to mend it."""
+
+
+class HistoryConflictError(WonderError):
+    """Two different events claim one sequence number of a run; nothing was dropped or overwritten."""
+
+
+class PayloadError(WonderError):
+    """A value is no JSON, or is larger than its limit."""
+
+
+class CodeBundleError(WonderError):
+    """The code of a workflow could not be packed, found or loaded."""
+
+
+class IllegalTransitionError(WonderError):
+    """A token or run was asked to make a move that its status table does not allow (a bug in a planner)."""
+
+
+class ServiceUnavailableError(WonderError):
+    """A wonder-ray service (coordinator, resources, events, logs) did not answer; the call may be retried."""
+
+
+class ActionError(WonderError):
+    """Raise this in an action to fail it with an error type of your own.
+
+    Args:
+        type: The error type that transitions (`on="failed[type]"`) and retry rules match.
+        message: What happened.
+        retryable: False ends the attempts at once, whatever the retry policy says.
+
+    Example:
+        >>> raise ActionError("RateLimited", "429 from the API", retryable=True)
+        Traceback (most recent call last):
+        wonder_ray.errors.ActionError: 429 from the API
+    """
+
+    def __init__(self, type: str, message: str = "", *, retryable: bool = True) -> None:  # noqa: A002 - the field's standard name
+        super().__init__(message)
+        self.type = type
+        self.message = message
+        self.retryable = retryable
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_action_error, (self.type, self.message, self.retryable))
+
+
+def _rebuild_action_error(type_: str, message: str, retryable: bool) -> ActionError:  # noqa: FBT001 - called by pickle
+    return ActionError(type_, message, retryable=retryable)
