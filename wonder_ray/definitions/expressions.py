@@ -32,7 +32,7 @@ The first is chosen: it bounds what an expression may cost, and is the fastest. 
 cut at a NUL (an error here), maps are walked in an order that changes with the process (sorted keys here), and chains like
 `.map(s, s + s)` double a value without limit (refused here).
 
-**Limits**: text 4,096 characters; nesting 32; 10,000 steps of comprehensions per evaluation (fan out with `foreach`, or use an
+**Limits**: text 4,096 characters; nesting 32; 9,999 steps of comprehensions per evaluation (fan out with `foreach`, or use an
 action); a value that could hold its parts over 10,000 times is refused. `map` and `filter` take quadratic time in the library:
 20 ms for 1,000 elements, 0.2 s for 3,000, 4 s for 10,000. Integers have 64 bits. Not bounded: the memory of joining large strings
 in a comprehension; definitions are written by the owner of the cluster, and inputs are limited elsewhere.
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 NAMES = frozenset({"input", "state", "output", "item", "index", "result", "run", "token", "error"})
 TEXT_LENGTH_MAX = 4096
 NESTING_MAX = 32
-ITERATIONS_MAX = 10_000
+ITERATIONS_MAX = 9_999
 GROWTH_MAX = 10_000
 _INT_MAX = 2**63 - 1
 _SHOWN_MAX = 200
@@ -124,7 +124,7 @@ class Expression:
         names: The variables it uses, a subset of the names in scope.
     """
 
-    __slots__ = ("_extra_names", "_fast", "_program", "_projections", "_error_type", "names", "text")
+    __slots__ = ("_error_type", "_extra_names", "_fast", "_program", "_projections", "names", "text")
 
     def __init__(self, text: str, extra_names: frozenset[str], program: _Program, tree: ast.Node, error_type: object) -> None:
         self.text = text
