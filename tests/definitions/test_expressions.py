@@ -106,7 +106,7 @@ def test_literals_are_fresh_each_time() -> None:
     assert evaluate("{}") is not evaluate("{}")
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(text=PLAIN, state=JSON, item=JSON)
 @example(text="state[0]", state={"0": 1}, item=None)
 @example(text="state.a", state=None, item=None)
@@ -117,12 +117,14 @@ def test_paths_and_literals_agree_with_cel(text: str, state: Any, item: Any) -> 
     assert outcome(expression.evaluate, scope) == outcome(expression.evaluate_in_cel, scope)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     template=st.sampled_from(
         [
-            "has({p}.a)", "has({p}.a) ? {p}.a : null", "{p} == {q}", "{p} == {q} || {p}.b == 1", "size({p}) > size({q})", "[{p}, {q}].map(x, x)",
-            "{p}.exists(state, state == {q})", "{p}.all(x, has(x.a))", "{p}.map(item, [item, .item])", "{p}[{q}]", "{p}.a[{q}]", "{p}.filter(x, x != {q})",
+            "has({p}.a)", "has({p}.a) ? {p}.a : null", "{p} == {q}", "{p} == {q} || {p}.b == 1", "size({p}) > size({q})",
+            "[{p}, {q}].map(x, x)",
+            "{p}.exists(state, state == {q})", "{p}.all(x, has(x.a))", "{p}.map(item, [item, .item])", "{p}[{q}]",
+            "{p}.a[{q}]", "{p}.filter(x, x != {q})",
         ]
     ),
     p=PATHS, q=PATHS, state=JSON, item=JSON,
@@ -222,7 +224,7 @@ def test_a_slash_u0000_in_a_text_is_no_nul() -> None:
 
 def test_the_item_may_have_a_name_of_its_own() -> None:
     assert compile_expression("page.url + '/'", extra_names=frozenset({"page"})).evaluate({"page": {"url": "x"}}) == "x/"
-    with pytest.raises(ExpressionError, match="page.url is unknown; names in scope are error, index, input"):
+    with pytest.raises(ExpressionError, match=r"page\.url is unknown; names in scope are error, index, input"):
         compile_expression("page.url")
 
 
@@ -291,7 +293,7 @@ def test_many_threads_may_evaluate_and_compile() -> None:
 
 def test_comprehensions_stop_before_ten_thousand_steps() -> None:
     assert evaluate("item.all(x, true)", item=[1] * expressions.ITERATIONS_MAX) is True
-    with pytest.raises(ExpressionError, match="more than 9,999 steps .* foreach"):
+    with pytest.raises(ExpressionError, match=r"more than 9,999 steps .* foreach"):
         evaluate("item.all(x, true)", item=[1] * (expressions.ITERATIONS_MAX + 1))
     with pytest.raises(ExpressionError, match="more than 9,999 steps"):
         evaluate("item.all(x, item.all(y, item.all(z, true)))", item=list(range(100)))
@@ -342,16 +344,23 @@ def test_large_neighbours_cost_nothing(text: str) -> None:
 
 
 HOSTILE = [
-    "", " ", "\x00", "1\x00+1", "\ufeff1", "\u202e1", "é", "\U0001f600", "\ud800", "item\u200b", "'\ud800'", "\\", "'", '"""', "`", "`a`",
-    "item.__class__", "item.__class__.__mro__[1].__subclasses__()", "__import__('os').system('x')", "state.__dict__", "[].__len__()",
+    "", " ", "\x00", "1\x00+1", "\ufeff1", "\u202e1", "é", "\U0001f600", "\ud800", "item\u200b", "'\ud800'", "\\",
+    "'", '"""', "`", "`a`",
+    "item.__class__", "item.__class__.__mro__[1].__subclasses__()", "__import__('os').system('x')", "state.__dict__",
+    "[].__len__()",
     "9" * 4000, "1e" + "9" * 100, "0x" + "f" * 4000, "-" * 4000 + "1", "!" * 4000 + "true", "'" + "x" * 10**6 + "'",
     "(" * 10**5 + "1" + ")" * 10**5, "(" * 4000, "[" * 4000, "{" * 4000, ")" * 4000, "item" + "[0]" * 1000, "item" + ".a" * 2000,
-    "a?" * 1300 + "b" + ":c" * 1300, "true" + "||true" * 600, "1" + "+1" * 2000, "[" + "1," * 2000 + "1]", "{" + "'a':1," * 500 + "'b':2}",
-    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab'.matches('^(a+)+$')", "'a'.matches('" + "(a*)*" * 700 + "b')", "'a'.matches('(((a{1,1000}){1,1000}){1,1000})')",
+    "a?" * 1300 + "b" + ":c" * 1300, "true" + "||true" * 600, "1" + "+1" * 2000, "[" + "1," * 2000 + "1]",
+    "{" + "'a':1," * 500 + "'b':2}",
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab'.matches('^(a+)+$')", "'a'.matches('" + "(a*)*" * 700 + "b')",
+    "'a'.matches('(((a{1,1000}){1,1000}){1,1000})')",
     "[1,2,3].map(a,[1,2,3].map(b,[1,2,3].map(c,[1,2,3].map(d,[1,2,3].map(e,[1,2,3].map(f,[1,2,3].map(g,[1,2,3].map(h,[1,2,3].map(i,1)))))))))",
-    "wonder_ordered(1)", "wonder_ordered({'b': 1, 'a': 2})", "has(1)", "has(item)", "item.map(1, 2)", "item.map(x.y, 2)", "optional.of(1)", "item.?a",
-    "timestamp('9999-12-31T23:59:59.999999999Z') + duration('1s')", "duration('999999999999999h')", "timestamp(-62135596800)", "timestamp(99999999999999)",
-    "google.protobuf.Any{}", "google.protobuf.Struct{}", "google.protobuf.Duration{seconds: 9}", "cel.bind(x, 1, x)", "b'\\xff'", "'%s'.format([1])",
+    "wonder_ordered(1)", "wonder_ordered({'b': 1, 'a': 2})", "has(1)", "has(item)", "item.map(1, 2)", "item.map(x.y, 2)",
+    "optional.of(1)", "item.?a",
+    "timestamp('9999-12-31T23:59:59.999999999Z') + duration('1s')", "duration('999999999999999h')",
+    "timestamp(-62135596800)", "timestamp(99999999999999)",
+    "google.protobuf.Any{}", "google.protobuf.Struct{}", "google.protobuf.Duration{seconds: 9}", "cel.bind(x, 1, x)",
+    "b'\\xff'", "'%s'.format([1])",
 ]  # fmt: skip
 
 
@@ -362,17 +371,20 @@ def test_hostile_texts_end_soon_in_a_value_or_an_error(text: str) -> None:
         value = compile_expression(text).evaluate({"item": [{"a": 1}], "state": {"a": "x"}})
         json.dumps(value, allow_nan=False)
     except ExpressionError as error:
-        assert len(str(error)) < 2000
+        message = str(error)
+        assert len(message) < 2000
     assert time.perf_counter() - started < 5
 
 
 TOKENS = st.sampled_from(
-    ["item", "state", ".a", "['a']", "[0]", "(", ")", "[", "]", "{", "}", ",", ":", "?", "+", "-", "*", "/", "%", "==", "<", "&&", "||", "!", "in", "1",
-     "1.5", "2u", "'a'", "b'a'", "null", "true", ".map(x, x)", ".all(x, x > 1)", ".filter(x, has(x.a))", "has(item.a)", "size(", "x", " ", "\n", "\x00", "//"]
+    ["item", "state", ".a", "['a']", "[0]", "(", ")", "[", "]", "{", "}", ",", ":", "?", "+", "-", "*", "/", "%", "==",
+    "<", "&&", "||", "!", "in", "1",
+     "1.5", "2u", "'a'", "b'a'", "null", "true", ".map(x, x)", ".all(x, x > 1)", ".filter(x, has(x.a))", "has(item.a)",
+     "size(", "x", " ", "\n", "\x00", "//"]
 )  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(text=st.lists(TOKENS, max_size=20).map("".join) | st.text(max_size=40), item=JSON)
 def test_no_text_raises_anything_but_expression_errors(text: str, item: Any) -> None:
     try:

@@ -5,8 +5,8 @@ True
 
 A plain path (`state.urls`, `item['x-y'][0]`), a literal, and lists and maps of these are evaluated in Python and give the very
 object in the scope (not walked, not copied, key order kept; 0.5 us). All else goes to the library, with only the parts of each
-variable that the expression names: `state.n > 1` takes 7 us, also beside a list of 100,000. What the library is passed costs about
-0.2 us per element, so `size(state.urls)` of 100,000 takes 17 ms. Maps come back from it with sorted keys.
+variable that the expression names: `state.n > 1` takes 7 us, also beside a list of 100,000. What the library is passed costs
+about 0.2 us per element, so `size(state.urls)` of 100,000 takes 17 ms. Maps come back from it with sorted keys.
 
 **Which library** (x86-64, CPython 3.11; the first line is `state.a > 1 && input.name == 'x'`, compiled once):
 

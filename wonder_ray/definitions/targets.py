@@ -93,7 +93,7 @@ def set_in(tree: dict[str, Any], path: Sequence[str], value: Json) -> None:
 
     >>> set_in({"a": [1]}, ("a", "b"), 2)
     Traceback (most recent call last):
-    wonder_ray.errors.ExpressionError: cannot write .a.b: .a holds [1], which is no object; choose another target or write .a as a whole
+    wonder_ray.errors.ExpressionError: cannot write .a.b: .a holds [1], which is no object; write .a as a whole
     """
     if not path:
         raise ExpressionError("cannot write an empty path; name at least one key")
@@ -103,8 +103,7 @@ def set_in(tree: dict[str, Any], path: Sequence[str], value: Json) -> None:
         if not isinstance(below, dict):
             here = _spelled(path[:depth])
             raise ExpressionError(
-                f"cannot write {_spelled(path)}: {here} holds {_shown(below)}, which is no object; "
-                f"choose another target or write {here} as a whole"
+                f"cannot write {_spelled(path)}: {here} holds {_shown(below)}, which is no object; write {here} as a whole"
             )
         at = below
     at[path[-1]] = value
