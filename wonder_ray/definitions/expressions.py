@@ -8,7 +8,7 @@ object in the scope (not walked, not copied, key order kept; 0.5 us). All else g
 variable that the expression names: `state.n > 1` takes 7 us, also beside a list of 100,000. What the library is passed costs
 about 0.2 us per element, so `size(state.urls)` of 100,000 takes 17 ms. Maps come back from it with sorted keys.
 
-**Which library** (x86-64, CPython 3.11; the first line is `state.a > 1 && input.name == 'x'`, compiled once):
+**Which library** (x86-64, CPython 3.11; evaluations are of `state.a > 1 && input.name == 'x'`, compiled once):
 
 ===================== ============================ ============================= =======================
 measured              cel-expr-python 0.1.3        common-expression-language    cel-python 0.5.0
@@ -21,7 +21,7 @@ evaluations           260,000 /s                   119,000 /s                   
 three nested `all`    stopped at 10,000 steps      no limit met: 470 ms          not run; two: 1,700 ms
 over 100 each         after 3 ms
 200 parentheses       refused (nesting over 32)    refused                       RecursionError
-import                2 ms warm, 26 ms cold        536 ms (first)                241 ms (first)
+import, warm (first)  3 ms (21 ms)                 185 ms (536 ms)               69 ms (241 ms)
 size of the wheel     16 MB                        1.8 MB                        0.1 MB and dependencies
 wheels                CPython 3.11-3.14 on Linux   the same Pythons and 3.15,    pure Python; its regex
                       x86-64 and arm64, macOS,     PyPy, more Linux CPUs         library has wheels
@@ -257,7 +257,7 @@ def _environment(extra_names: frozenset[str]) -> tuple[Any, object]:
         if not _NAME.match(name) or name in _RESERVED or name.startswith("__"):
             msg = f"{name!r} cannot name an item in expressions: use letters, digits and _, and no word of CEL"
             raise ExpressionError(msg)
-    from cel_expr_python import cel  # 26 ms, and only who evaluates needs it
+    from cel_expr_python import cel  # up to 21 ms, and only who evaluates needs it
 
     dyn = cel.Type.DYN
     # One overload per type: the runtime does not find one for DYN.
