@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RAY_SETTINGS = {
+RAY_SETTINGS: Final = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # spares a warning about GPUs per worker
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-POLL_SECONDS = 0.01
+POLL_SECONDS: Final = 0.01
 
 settings.register_profile("wonder", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("wonder")
