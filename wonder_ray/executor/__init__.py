@@ -1,1 +1,1 @@
-"""Runs user code: registry and runner, and the Ray task around them."""
+"""Executors: stateless Ray tasks that run user actions in batches. They decide nothing and emit no events."""
