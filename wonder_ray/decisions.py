@@ -64,8 +64,6 @@ class BatchCreateTokens(Decision, frozen=True, tag="BATCH_CREATE_TOKENS"):
     """Whether each branch gets a scope of its own (its group was named)."""
     members: int = 0
     """How many of the tokens add a member to the group."""
-    arrives: bool = False
-    """Whether the tokens go straight to a join."""
     max_concurrency: int | None = None
     counted: bool = False
     cause: ErrorRecord | None = None
@@ -180,6 +178,8 @@ class MergeBranches(Decision, frozen=True, tag="MERGE_BRANCHES"):
     """The members of a join contribute to the enclosing scope -> `branches.merged`."""
 
     join_id: str
+    node_id: str
+    """The join's node."""
     scope_id: str
     writes: tuple[Write, ...]
     branches: int

@@ -208,8 +208,6 @@ def _fan_out_started(state: Folding, event: ev.FanOutStarted, _stamp: Stamp) -> 
     state.add_limit(fanout)
     for i, token in enumerate(_branch_tokens(state, event, parent)):
         _add_token(state, token, member=i < event.members)
-        if event.arrives:
-            _wait(state, token, event.group_id or "")
     if event.counted:
         _count_iteration(state, parent.id, event.transition_id)
     if event.group_id is not None:

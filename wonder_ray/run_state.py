@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from wonder_ray.state import ROOT_SCOPE, TERMINAL_TOKEN, Fanout, Group, GroupStatus, Run, Token, TokenStatus, incoming_id
+from wonder_ray.state import ROOT_SCOPE, TERMINAL_TOKEN, Fanout, Group, GroupStatus, Run, Token, TokenStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,18 +43,24 @@ class Index:
     def __init__(self) -> None:
         self.live = 0
         """Tokens that have not ended."""
+        self.waiting = 0
+        """Those of them that wait at a join."""
         self.counts: Counter[tuple[str, TokenStatus]] = Counter()
         """(node, status) -> tokens."""
-        self.live_at: Counter[tuple[str, str]] = Counter()
-        """(scope, node) -> live tokens there; those that wait at a group's join have left their scope."""
-        self.open_groups: Counter[tuple[str, str, str]] = Counter()
-        """(scope, opener's node, group name) -> open instances."""
+        self.live_at: dict[str, dict[str, int]] = {}
+        """Scope -> node -> live tokens there; those that wait at a group's join have left their scope."""
+        self.open_groups: dict[str, dict[tuple[str, str], int]] = {}
+        """Scope -> (opener's node, group name) -> open instances."""
+        self.busy: Counter[str] = Counter()
+        """Scope -> live tokens that do not wait at a join over `incoming`, and open groups."""
         self.members: dict[str, dict[str, None]] = {}
         """Group -> live tokens in it, arrivals included."""
         self.inner: dict[str, dict[str, None]] = {}
         """Group -> inner groups that are open, or have fired and still have members."""
         self.arrivals: dict[str, dict[str, None]] = {}
         """Join id -> tokens that wait at it, in order of arrival."""
+        self.queues: dict[str, dict[str, dict[str, None]]] = {}
+        """Join over `incoming` -> transition -> the tokens of `arrivals` that came over it, first in first out."""
         self.ready: dict[str, deque[str]] = {}
         """Node -> pending tokens that may run (may hold some that no longer are pending)."""
         self.limits: dict[str, Limit] = {}
@@ -64,8 +70,8 @@ class Index:
         """Tokens that have ended and whose transitions have not been looked at; empty between turns."""
         self.touched_groups: dict[str, None] = {}
         self.touched_joins: dict[str, None] = {}
-        self.touched_scopes: dict[str, None] = {}
-        """Scopes in which something moved, so that joins over `incoming` there may be able to fire."""
+        self.touched_nodes: dict[str, dict[str, None]] = {}
+        """Scope -> nodes where the number of live tokens (or open groups) changed, for joins over `incoming`."""
         self.touched_limits: dict[str, None] = {}
 
 
@@ -148,6 +154,8 @@ class RunState:
             return deque()
         while queue and self.tokens[queue[0]].status is not TokenStatus.PENDING:
             queue.popleft()
+        if not queue:
+            del self.index.ready[node_id]
         return queue
 
     def _drop_stale_due(self) -> None:
@@ -168,12 +176,14 @@ class RunState:
         index.counts[token.node_id, token.status] += 1
         if token.group_id is not None:
             index.members.setdefault(token.group_id, {})[token.id] = None
+        index.waiting += token.status is _WAITING
         if token.status is _WAITING and token.join_id in self.groups:
-            index.arrivals.setdefault(token.join_id or "", {})[token.id] = None
+            index.arrivals.setdefault(token.join_id, {})[token.id] = None
             return
-        index.live_at[token.scope_id, token.node_id] += 1
+        self._at_node(token.scope_id, token.node_id, 1)
+        index.busy[token.scope_id] += 1
         if token.status is _WAITING:
-            index.arrivals.setdefault(token.join_id or "", {})[token.id] = None
+            self._queue(token)
         if index.limits and token.fanout_id is not None:
             self._hold(token.fanout_id, token.index)
         if token.due_us is not None:
@@ -196,26 +206,45 @@ class RunState:
         index.live -= 1
         if token.group_id is not None:
             index.members[token.group_id].pop(token.id, None)
-        if token.status is _WAITING:
-            index.arrivals[token.join_id or ""].pop(token.id, None)
-            if token.join_id in self.groups:
-                return
-        self._leave_scope(token)
+        if token.status is not _WAITING:
+            self._leave_scope(token)
+            return
+        index.waiting -= 1
+        join_id = token.join_id or ""
+        index.arrivals[join_id].pop(token.id, None)
+        if join_id not in self.groups:
+            index.queues[join_id][token.transition_id or ""].pop(token.id, None)
+            index.busy[token.scope_id] += 1
+            self._leave_scope(token)
 
     def arrive(self, token: Token) -> None:
         """Index a token that has begun to wait at its `join_id`; its status is already the new one."""
+        join_id = token.join_id or ""
+        self.index.waiting += 1
+        if join_id in self.groups:
+            self.index.arrivals.setdefault(join_id, {})[token.id] = None
+            self.index.touched_groups[join_id] = None
+            self._leave_scope(token)
+        else:
+            self._queue(token)
+
+    def _queue(self, token: Token) -> None:
+        """A token waits at a join over `incoming`: it stays in its scope, but is not busy."""
         index = self.index
         join_id = token.join_id or ""
         index.arrivals.setdefault(join_id, {})[token.id] = None
-        if join_id in self.groups:
-            index.touched_groups[join_id] = None
-            self._leave_scope(token)
-        else:
-            index.touched_joins[join_id] = None
+        index.queues.setdefault(join_id, {}).setdefault(token.transition_id or "", {})[token.id] = None
+        index.touched_joins[join_id] = None
+        index.busy[token.scope_id] -= 1
+
+    def _at_node(self, scope_id: str, node_id: str, change: int) -> None:
+        nodes = self.index.live_at.setdefault(scope_id, {})
+        nodes[node_id] = nodes.get(node_id, 0) + change
+        self.index.touched_nodes.setdefault(scope_id, {})[node_id] = None
 
     def _leave_scope(self, token: Token) -> None:
-        self.index.live_at[token.scope_id, token.node_id] -= 1
-        self.index.touched_scopes[token.scope_id] = None
+        self._at_node(token.scope_id, token.node_id, -1)
+        self.index.busy[token.scope_id] -= 1
         if self.index.limits and token.fanout_id is not None:
             self._release(token.fanout_id, token.index)
 
@@ -229,7 +258,7 @@ class RunState:
     def open_group(self, group: Group) -> None:
         """Index a group that is open; it counts as live in the scope, branch and group of its opener."""
         opener = self.tokens[group.opener_id]
-        self.index.open_groups[opener.scope_id, opener.node_id, group.name] += 1
+        self._group_at(opener, group.name, 1)
         if group.parent_id is not None:
             self.index.inner.setdefault(group.parent_id, {})[group.id] = None
         if self.index.limits and opener.fanout_id is not None:
@@ -238,12 +267,18 @@ class RunState:
     def shut_group(self, group: Group) -> None:
         """Take a group that is no longer open out of the indexes (a fired one stays an inner group while it has members)."""
         opener = self.tokens[group.opener_id]
-        self.index.open_groups[opener.scope_id, opener.node_id, group.name] -= 1
-        self.index.touched_scopes[opener.scope_id] = None
+        self._group_at(opener, group.name, -1)
         if group.parent_id is not None and group.status is not GroupStatus.FIRED:
             self.index.inner[group.parent_id].pop(group.id, None)
         if self.index.limits and opener.fanout_id is not None:
             self._release(opener.fanout_id, opener.index)
+
+    def _group_at(self, opener: Token, name: str, change: int) -> None:
+        groups = self.index.open_groups.setdefault(opener.scope_id, {})
+        key = (opener.node_id, name)
+        groups[key] = groups.get(key, 0) + change
+        self.index.busy[opener.scope_id] += change
+        self.index.touched_nodes.setdefault(opener.scope_id, {})[opener.node_id] = None
 
     def add_limit(self, fanout: Fanout) -> None:
         """Begin to count a fan-out's branches."""
@@ -300,11 +335,7 @@ class RunState:
                 self.index.counts[token.node_id, token.status] += 1
             else:
                 self.enter(token)
-        for join_id in self.index.arrivals:
-            self.index.touched_groups.update({join_id: None} if join_id in self.groups else {})
-        for token in tokens:
-            if token.status is _WAITING and token.join_id == incoming_id(token.node_id, token.scope_id):
-                self.index.touched_joins[token.join_id] = None
+        self.index.touched_groups.update(dict.fromkeys(key for key, g in self.groups.items() if g.status is GroupStatus.OPEN))
 
     def _mark_started(self, token: Token) -> None:
         """A branch has started when its first token has ever been dispatched or has ended, or has successors."""

@@ -130,7 +130,6 @@ class FanOutStarted(WorkflowEvent, frozen=True, tag="fan_out.started"):
     group_id: str | None = None
     scoped: bool = False
     members: int = 0
-    arrives: bool = False
     max_concurrency: int | None = None
     counted: bool = False
     cause: ErrorRecord | None = None
@@ -323,8 +322,12 @@ EVENT_TYPES: Final = MappingProxyType({_tag(cls): cls for cls in _leaves(Workflo
 TERMINAL_EVENTS: Final = frozenset({"workflow.completed", "workflow.failed", "workflow.timed_out", "workflow.cancelled"})
 
 _METADATA_FIELDS: Final = MappingProxyType(
-    {cls: tuple(f for f in cls.__struct_fields__ if f not in COLUMNS) for cls in EVENT_TYPES.values()}
+    {
+        cls: tuple((f.name, f.default) for f in msgspec.structs.fields(cls) if f.name not in COLUMNS)
+        for cls in EVENT_TYPES.values()
+    }
 )
+"""Class -> (field, default) of what goes into the metadata; a value that is its default is left out."""
 _COLUMN_FIELDS: Final = MappingProxyType(
     {cls: tuple(f for f in COLUMNS if f in cls.__struct_fields__) for cls in EVENT_TYPES.values()}
 )
@@ -353,7 +356,8 @@ def encode_line(event: WorkflowEvent, stamp: Stamp) -> bytes:
             row[field] = value
     fields = _METADATA_FIELDS[cls]
     if fields:
-        row["metadata"] = _json.encode({f: v for f in fields if (v := getattr(event, f)) is not None}).decode()
+        given = {name: value for name, default in fields if (value := getattr(event, name)) is not default}
+        row["metadata"] = _json.encode(given).decode()
     return _json.encode(row)
 
 

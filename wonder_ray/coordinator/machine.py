@@ -1,0 +1,260 @@
+"""One run as a machine without I/O: facts and the time go in, the record of a turn and what may then be released come out.
+
+A turn: `record the facts -> plan -> execute -> settle -> prepare dispatches`, all on the state in memory. The caller commits
+the record and only then releases anything. The machine needs no Ray, no SQLite and no clock, so the simulator runs it too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from wonder_ray import workflow_events as ev
+from wonder_ray.coordinator.apply import events_of
+from wonder_ray.coordinator.traces import Tracer
+from wonder_ray.decisions import Decision, MarkForDispatch
+from wonder_ray.fold import Changes, Folding, evolve
+from wonder_ray.planning import facts
+from wonder_ray.planning.dispatching import TaskManager
+from wonder_ray.planning.router import Router, is_open_attempt
+from wonder_ray.state import TERMINAL_RUN, RunStatus, Token, TokenStatus
+from wonder_ray.storage.records import ContextDelta, TurnRecord
+from wonder_ray.values import encode_trusted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from wonder_ray.definitions.graph import Graph
+
+
+class Turn(msgspec.Struct, kw_only=True):
+    """What one turn came to."""
+
+    record: TurnRecord
+    """To be committed before anything below is released."""
+    dispatched: list[Token]
+    """Tokens whose open attempt is to be sent to an executor."""
+    withdrawn: list[tuple[str, int]]
+    """(token, attempt) whose task is to be told to stop."""
+    refused: list[facts.TaskFact]
+    """Late or unknown results, without effect."""
+    ended: bool
+    """Whether the run has its terminal event."""
+
+
+class Machine:
+    """One run.
+
+    Example:
+        `Machine(graph, new_state(run_id), epoch=1).turn([StartRun(...)], now_us=now, room=lambda node: 100)`
+    """
+
+    def __init__(self, graph: Graph, state: Folding, *, epoch: int, tracer: Tracer | None = None) -> None:
+        self.graph = graph
+        self.state = state
+        self.epoch = epoch
+        self.in_flight: Counter[str] = Counter(
+            token.node_id for token in state.tokens.values() if token.status is TokenStatus.DISPATCHED
+        )
+        """Node -> dispatched tokens."""
+        self._router = Router(graph)
+        self._tasks = TaskManager(graph)
+        self._tracer = tracer
+        self._stamp = ev.Stamp(0, 0, 0, epoch)
+        self._events: list[tuple[int, bytes]] = []
+        self._dispatched: list[Token] = []
+        self._withdrawn: list[tuple[str, int]] = []
+        self._refused: list[facts.TaskFact] = []
+
+    def turn(
+        self,
+        batch: Sequence[facts.Fact],
+        *,
+        now_us: int,
+        room: Callable[[str], int],
+        keys: Iterable[tuple[str, bytes]] = (),
+    ) -> Turn:
+        """Handle a drained mailbox in one turn.
+
+        Args:
+            batch: The facts, in order of arrival.
+            now_us: The turn's time.
+            room: How many more tokens of a node may be dispatched now, beside those in flight.
+            keys: (message key, reply) to store with the turn.
+        """
+        self._stamp = ev.Stamp(0, self.state.run.turn + 1, now_us, self.epoch)
+        if self._tracer is not None:
+            self._tracer.begin(self._stamp.turn, now_us, self.epoch)
+        for fact in batch:
+            self._take(fact)
+        self._dispatch(room)
+        return self._finish(keys)
+
+    # --- planning and executing ----------------------------------------------------------------------------------
+
+    def _take(self, fact: facts.Fact) -> None:
+        if isinstance(fact, facts.Alarm):
+            for overdue in self._router.overdue(self.state, self._stamp.turn_now):
+                self._withdraw(self.state.tokens[overdue.token_id])
+                self._take(overdue)
+        if not self._observe(fact):
+            return
+        self._trace("decision.routing.start", fact=type(fact).__name__)
+        self._execute(self._router.decide(self.state, fact, now_us=self._stamp.turn_now), type(fact).__name__)
+        self._settle()
+
+    def _settle(self) -> bool:
+        """Execute what follows until nothing does; whether anything did."""
+        any_at_all = False
+        while decisions := self._router.settle(self.state):
+            self._execute(decisions, "settle")
+            any_at_all = True
+        return any_at_all
+
+    def _dispatch(self, room: Callable[[str], int]) -> None:
+        if self.state.run.status is not RunStatus.RUNNING:
+            return
+        while True:
+            self.state.admit()
+            decisions = self._tasks.prepare(
+                self.state, room=lambda node: room(node) - self._dispatched_now(node), now_us=self._stamp.turn_now
+            )
+            if self._tracer is not None and decisions:
+                self._trace("dispatch.batch.start", tokens=len(decisions))
+            self._execute(decisions, "dispatch")
+            if not self._settle():
+                return
+
+    def _dispatched_now(self, node_id: str) -> int:
+        return sum(1 for token in self._dispatched if token.node_id == node_id) if self._dispatched else 0
+
+    def _execute(self, decisions: list[Decision], cause: str) -> None:
+        if self._tracer is not None and decisions:
+            self._tracer.decisions(cause, decisions)
+        for decision in decisions:
+            for event in events_of(self.state, decision):
+                if isinstance(event, ev.TokenCancelled):
+                    self._withdraw(self.state.tokens[event.token_id])
+                self._emit(event)
+            if isinstance(decision, MarkForDispatch):
+                self._dispatched.append(self.state.tokens[decision.token_id])
+
+    def _withdraw(self, token: Token) -> None:
+        if token.status is TokenStatus.DISPATCHED:
+            self._withdrawn.append((token.id, token.attempt))
+
+    def _emit(self, event: ev.WorkflowEvent) -> None:
+        """One event: its line for the outbox, and its effect on the state."""
+        sequence = self.state.run.sequence + 1
+        stamp = self._stamp._replace(sequence_number=sequence)
+        self._events.append((sequence, ev.encode_line(event, stamp)))
+        evolve(self.state, event, stamp)
+        if self._tracer is not None:
+            self._tracer.event(event)
+
+    def _trace(self, event_type: str, **payload: object) -> None:
+        if self._tracer is not None:
+            self._tracer.add(event_type, **payload)
+
+    # --- recording facts -----------------------------------------------------------------------------------------
+
+    def _observe(self, fact: facts.Fact) -> bool:
+        """Record a fact in an event of its own; False when it is to have no effect."""
+        run = self.state.run
+        match fact:
+            case facts.StartRun():
+                if run.status is not RunStatus.QUEUED:
+                    return False
+                self._emit(self._started(fact))
+            case facts.Reopened():
+                if run.status is not RunStatus.RUNNING:
+                    return False
+                self._emit(ev.RunResumed(previous_epoch=fact.previous_epoch))
+            case facts.CancelRun():
+                if run.status is not RunStatus.RUNNING:
+                    return False
+                self._emit(ev.WorkflowCancelRequested(reason=fact.reason, key=fact.key))
+            case facts.TaskFact():
+                return self._observe_task(fact)
+            case _:
+                return run.status not in TERMINAL_RUN
+        return True
+
+    def _started(self, fact: facts.StartRun) -> ev.WorkflowStarted:
+        timeout_us = self.graph.timeout_us
+        return ev.WorkflowStarted(
+            input=fact.input,
+            workflow_name=fact.workflow_name,
+            workflow_version=fact.workflow_version,
+            deadline_us=None if timeout_us is None else self._stamp.turn_now + timeout_us,
+            key=fact.key,
+            labels=fact.labels,
+        )
+
+    def _observe_task(self, fact: facts.TaskFact) -> bool:
+        token = self.state.tokens.get(fact.token_id)
+        if token is None or not is_open_attempt(token, fact):
+            self._refused.append(fact)
+            self._trace("dispatch.error", token=fact.token_id, attempt=fact.attempt, reason="no such open attempt")
+            return False
+        about = {"token_id": token.id, "node_id": token.node_id, "path_id": token.path_id}
+        match fact:
+            case facts.TaskSucceeded():
+                self._emit(
+                    ev.TaskCompleted(
+                        **about,
+                        attempt=fact.attempt,
+                        result=fact.result,
+                        duration_ms=fact.duration_ms,
+                        tokens=fact.tokens,
+                        cost_usd=fact.cost_usd,
+                    )
+                )
+            case facts.TaskErrored():
+                self._emit(
+                    ev.TaskFailed(
+                        **about,
+                        attempt=fact.attempt,
+                        error=fact.error,
+                        message=fact.error.message,
+                        duration_ms=fact.duration_ms,
+                        tokens=fact.tokens,
+                        cost_usd=fact.cost_usd,
+                    )
+                )
+            case facts.TaskLost() if not fact.batched:
+                self._emit(ev.TaskFailed(**about, attempt=fact.attempt, error=fact.error, message=fact.error.message))
+            case _:
+                pass
+        return True
+
+    # --- the record ----------------------------------------------------------------------------------------------
+
+    def _finish(self, keys: Iterable[tuple[str, bytes]]) -> Turn:
+        changes, self.state.changes = self.state.changes, Changes()
+        record = TurnRecord(
+            run=self.state.run,
+            epoch=self.epoch,
+            tokens=list(changes.tokens.values()),
+            groups=list(changes.groups.values()),
+            fanouts=list(changes.fanouts.values()),
+            deltas=[
+                ContextDelta(scope_id, write.target, write.op, encode_trusted(write.value)) for scope_id, write in changes.writes
+            ],
+            iterations=[(scope_id, edge_id, count) for (scope_id, edge_id), count in changes.iterations.items()],
+            keys=list(keys),
+            events=self._events,
+            traces=self._tracer.take() if self._tracer is not None else [],
+        )
+        dispatched = [token for token in self._dispatched if token.status is TokenStatus.DISPATCHED]
+        turn = Turn(
+            record=record,
+            dispatched=dispatched,
+            withdrawn=self._withdrawn,
+            refused=self._refused,
+            ended=self.state.run.status in TERMINAL_RUN,
+        )
+        self._events, self._dispatched, self._withdrawn, self._refused = [], [], [], []
+        return turn

@@ -1,0 +1,111 @@
+"""How the members of a join contribute to the context that goes on (rules R7 and R8), and whether a write can be made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from wonder_ray.decisions import Write
+from wonder_ray.definitions.targets import parse_target
+from wonder_ray.errors import ExpressionError
+from wonder_ray.planning.scope import expression_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from wonder_ray.definitions.expressions import Expression
+    from wonder_ray.definitions.graph import MergeSpec
+    from wonder_ray.definitions.targets import Target
+    from wonder_ray.run_state import RunState
+    from wonder_ray.state import Token
+
+
+def branch_order(token: Token) -> tuple[tuple[int, int, str], ...]:
+    """Sorts tokens by path, numbers by value: branch 10 comes after branch 2.
+
+    >>> from wonder_ray.state import Token
+    >>> paths = ["root.a.10", "root.a.2"]
+    >>> [t.path_id for t in sorted((Token(id=p, ordinal=1, node_id="x", path_id=p) for p in paths), key=branch_order)]
+    ['root.a.2', 'root.a.10']
+    """
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in token.path_id.split("."))
+
+
+def merge_writes(state: RunState, arrivals: Sequence[Token], merges: Iterable[MergeSpec], prefix: str) -> tuple[Write, ...]:
+    """The assignments that a join's merges make, of its arrivals in branch order.
+
+    `prefix` is the path of the token that opened the group; what follows it names a branch in `keyed_by_branch`.
+    Raises `ExpressionError` when a source cannot be evaluated or does not fit its strategy.
+    """
+    writes = []
+    for merge in merges:
+        values = [(_branch_key(token, prefix), _source_value(state, token, merge.source)) for token in arrivals]
+        writes.append(Write(target=merge.target.text, value=_merged(merge, values)))
+    return tuple(writes)
+
+
+def _branch_key(token: Token, prefix: str) -> str:
+    own = token.path_id[len(prefix) + 1 :] if token.path_id.startswith(f"{prefix}.") else token.path_id
+    return own.split(".", 1)[1] if "." in own else own
+
+
+def _source_value(state: RunState, arrival: Token, source: Expression) -> Any:  # noqa: ANN401 - JSON
+    before = state.tokens[arrival.parent_id] if arrival.parent_id is not None else arrival
+    return source.evaluate(expression_scope(state, arrival, before.result))
+
+
+def _merged(merge: MergeSpec, values: list[tuple[str, Any]]) -> Any:  # noqa: ANN401 - JSON
+    match merge.strategy:
+        case "append":
+            return [value for _, value in values]
+        case "concat":
+            return [item for _, value in values for item in _of_type(merge, value, list, "a list")]
+        case "merge_object":
+            merged: dict[str, Any] = {}
+            for _, value in values:
+                merged.update(_of_type(merge, value, dict, "an object"))
+            return merged
+        case "keyed_by_branch":
+            return dict(values)
+        case _:
+            return values[-1][1] if values else None
+
+
+def _of_type(merge: MergeSpec, value: Any, kind: type, name: str) -> Any:  # noqa: ANN401 - JSON
+    if not isinstance(value, kind):
+        msg = f"merge {merge.strategy} into {merge.target.text}: {merge.source.text!r} gave {value!r:.200}, which is not {name}"
+        raise ExpressionError(msg)
+    return value
+
+
+def output_writes(
+    state: RunState,
+    token: Token,
+    mapping: Iterable[tuple[Target, Expression]],
+) -> tuple[Write, ...]:
+    """The assignments of a node's output mapping; every expression sees the context as it was before the first."""
+    scope = expression_scope(state, token, token.result)
+    writes = tuple(Write(target=target.text, value=expression.evaluate(scope)) for target, expression in mapping)
+    check_writes(state, token.scope_id, writes)
+    return writes
+
+
+def check_writes(state: RunState, scope_id: str, writes: Iterable[Write]) -> None:
+    """Raise an `ExpressionError` if one of the assignments would set a key of something that is no object."""
+    view = state.view(scope_id)
+    for write in writes:
+        target = parse_target(write.target)
+        here: Any = view[target.root]
+        for depth, key in enumerate(target.path[:-1]):
+            here = here.get(key)
+            if here is None and key not in _at(view[target.root], target.path[:depth]):
+                break
+            if not isinstance(here, dict):
+                place = ".".join((target.root, *target.path[: depth + 1]))
+                msg = f"cannot set {write.target}: {place} is {here!r:.100}, not an object"
+                raise ExpressionError(msg)
+
+
+def _at(tree: Any, path: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON
+    for key in path:
+        tree = tree[key]
+    return tree
