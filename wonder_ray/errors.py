@@ -25,9 +25,15 @@ class ExpressionError(WonderError):
 class InputError(WonderError):
     """A run's input breaks the schema of its workflow; the run was not created."""
 
+    pointer: str = ""
+    """JSON Pointer of the offending place in the input; empty is the whole input."""
+
 
 class KeyConflictError(WonderError):
     """A start reused the `key` of a run that has another definition or another input."""
+
+    run_id: str = ""
+    """The run that the key belongs to."""
 
 
 class RunNotFoundError(WonderError):
@@ -58,6 +64,10 @@ class HistoryConflictError(WonderError):
 
 class PayloadError(WonderError):
     """A value is no JSON, or is larger than its limit."""
+
+
+class QueryError(WonderError):
+    """A query of logs or events is no query, would do more than read, or took too long; the message quotes it."""
 
 
 class CodeBundleError(WonderError):
