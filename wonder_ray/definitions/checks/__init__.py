@@ -1,0 +1,1 @@
+"""The rules a definition must keep, one file per subject; `wonder_ray.definitions.validation` runs them all."""

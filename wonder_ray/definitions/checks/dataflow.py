@@ -1,0 +1,193 @@
+"""What is probably not meant: silent ends, transitions that never fire, values that nobody writes, reads or exports."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from wonder_ray.definitions.checks.groups import INDEX
+from wonder_ray.definitions.checks.problems import did_you_mean
+from wonder_ray.definitions.checks.survey import COMPLETED, INCOMING
+from wonder_ray.definitions.checks.texts import targets, uses
+from wonder_ray.definitions.targets import parse_target
+from wonder_ray.errors import WonderError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wonder_ray.definitions.checks.groups import Contexts
+    from wonder_ray.definitions.checks.survey import Survey
+    from wonder_ray.definitions.triggers import Trigger
+
+Key: TypeAlias = tuple[str, str]
+"""A place of the context that is written or read: `("state", "pages")`; `("state", "")` for all of it."""
+WHOLE: Final = ""
+_READ = re.compile(
+    r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')  # a string, skipped
+      | (?<![\w.])(state|output)\b (?:\s*\.\s*(\w+) | \s*\[\s*["']([^"'\\]*)["']\s*\])?""",
+    re.VERBOSE,
+)
+_RUN_OUTPUT_NAMES = ("item", "index", "result")
+
+
+def check_dataflow(survey: Survey, contexts: Contexts, names: Mapping[str, frozenset[str]]) -> None:
+    """Every warning that follows from how tokens and values move."""
+    _defaults(survey)
+    _shadowed(survey)
+    _never_joined(survey)
+    _unbound_names(survey, contexts, names)
+    flow = _Flow(survey, contexts)
+    flow.check_reads(survey)
+    flow.check_writes(survey)
+
+
+def _defaults(survey: Survey) -> None:
+    """A token that matches none of its transitions ends, and nobody hears of it."""
+    for node, leaving in survey.leaving.items():
+        normal = [i for i in leaving if survey.triggers[i] == COMPLETED]
+        if normal and all(survey.definition.transitions[i].when is not None for i in normal):
+            message = "every transition from here has a condition: a token that meets none of them ends here in silence"
+            mend = f"if that is not meant, add a transition without condition at a later priority (from: {node})"
+            survey.warn(("nodes", survey.positions[node]), message, mend)
+
+
+def _shadowed(survey: Survey) -> None:
+    """The lowest tier with a match wins, so nothing behind an unconditional transition ever fires."""
+    for leaving in survey.leaving.values():
+        first: dict[Trigger | None, tuple[int, int]] = {}
+        for i in leaving:
+            transition = survey.definition.transitions[i]
+            if transition.when is None and transition.max_iterations is None and survey.triggers[i] is not None:
+                first[survey.triggers[i]] = min(first.get(survey.triggers[i], (transition.priority, i)), (transition.priority, i))
+        for i in leaving if first else ():
+            priority, winner = first.get(survey.triggers[i], (None, i))
+            if priority is not None and survey.definition.transitions[i].priority > priority:
+                message = f"never fires: {survey.labels[winner]!r} has no condition and an earlier priority ({priority})"
+                mend = "give both the same priority to take both, or put a condition (when) on the earlier one"
+                survey.warn(("transitions", i, "priority"), message, mend)
+
+
+def _never_joined(survey: Survey) -> None:
+    for group, found in survey.openers.items():
+        if group not in survey.joiners and group != INCOMING:
+            mend = f"join it (join: {{over: {group}}}), or leave the name out if nobody waits for the branches"
+            message = f"group {group!r} is never joined: what its branches write is lost"
+            survey.warn(("transitions", found[0], "group"), message, mend)
+
+
+def _unbound_names(survey: Survey, contexts: Contexts, names: Mapping[str, frozenset[str]]) -> None:
+    """`item` and `index` where no fan-out can be open."""
+    for use in uses(survey):
+        found = names.get(use.text, frozenset())
+        if use.node is None:
+            missing = [name for name in _RUN_OUTPUT_NAMES if name in found]
+        elif use.node not in contexts.at:
+            missing = []
+        else:
+            at = contexts.after(_position(use.place)) if "merge" in use.place else contexts.at[use.node]
+            missing = [name for name in found if name in contexts.items and not at & contexts.items[name]]
+        for name in missing:
+            what = "a fan-out" if name == INDEX else "a foreach that names it"
+            where = "a run's output" if use.node is None else f"node {use.node!r}"
+            message = f"expression `{use.text[:80]}`: {name} has no value at {where}, which is not in a branch of {what}"
+            survey.warn(use.place, message, "fan out on the way here, or write input or state instead")
+
+
+def _position(place: tuple[str | int, ...]) -> int:
+    position = place[1]
+    assert isinstance(position, int)
+    return position
+
+
+class _Flow:
+    """Who writes and who reads which key of the context."""
+
+    def __init__(self, survey: Survey, contexts: Contexts) -> None:
+        self._contexts = contexts
+        self.writes: list[tuple[tuple[str | int, ...], str, Key]] = []
+        for use in targets(survey):
+            if not use.private and use.node is not None and (key := _written(use.text)) is not None:
+                self.writes.append((use.place, use.node, key))
+        self.written = {key for _, _, key in self.writes}
+        cache: dict[str, set[Key]] = {}
+        self.reads = []
+        for use in uses(survey):
+            if not use.private and (use.text in cache or "state" in use.text or "output" in use.text):
+                if use.text not in cache:
+                    cache[use.text] = _read(use.text)
+                self.reads.append((use, cache[use.text]))
+        self.read = {key for _, keys in self.reads for key in keys}
+
+    def check_reads(self, survey: Survey) -> None:
+        """Values that are read and never written."""
+        known = sorted(f"{root}.{key}" for root, key in self.written)
+        for use, keys in self.reads:
+            for root, key in sorted(keys - self.written):
+                if key != WHOLE:
+                    name = f"{root}.{key}"
+                    hint = did_you_mean(name, known) if known else "add an output to the node that makes it"
+                    survey.warn(use.place, f"no node and no merge writes {name}", hint)
+
+    def check_writes(self, survey: Survey) -> None:
+        """Values that are written and never read, or lost at the end of their branch (R8)."""
+        exported, read_within = self._by_group(survey)
+        for place, node, key in self.writes:
+            if place[0] != "nodes":
+                continue
+            if key[0] == "state" and key not in self.read and ("state", WHOLE) not in self.read:
+                name = f"state.{key[1]}"
+                survey.warn(place, f"nothing reads {name}", "remove it, or use it in an expression or in the workflow's output")
+                continue
+            for group in self._open(node):
+                kept = exported.get(group, set()) | read_within.get(group, set())
+                if group in survey.joiners and key not in kept and (key[0], WHOLE) not in kept:
+                    mend = f"merge it at the join, such as merge: {{target: {key[0]}.{key[1]}, source: {key[0]}.{key[1]}}}"
+                    message = f"branches of {group!r} write {key[0]}.{key[1]}, and no merge of its join exports it"
+                    survey.warn(place, message, mend)
+
+    def _by_group(self, survey: Survey) -> tuple[dict[str, set[Key]], dict[str, set[Key]]]:
+        """Group -> what its joins export; group -> what is read inside its branches."""
+        exported: dict[str, set[Key]] = {}
+        for group, found in survey.joiners.items():
+            for merge in (merge for i in found for merge in _merges(survey, i)):
+                exported.setdefault(group, set()).update(_read(merge))
+        within: dict[str, set[Key]] = {}
+        for use, keys in self.reads:
+            if use.node is not None and "merge" not in use.place:
+                for group in self._open(use.node):
+                    within.setdefault(group, set()).update(keys)
+        return exported, within
+
+    def _open(self, node: str) -> list[str]:
+        """The groups that can be open at a node; none where there are many, as in generated tangles."""
+        bits = self._contexts.at.get(node, 0)
+        groups = list(self._contexts.groups)
+        bits &= (1 << len(groups)) - 1
+        if bits.bit_count() > _OPEN_MAX:
+            return []
+        found = []
+        while bits:
+            low = bits & -bits
+            found.append(groups[low.bit_length() - 1])
+            bits ^= low
+        return found
+
+
+_OPEN_MAX = 8
+
+
+def _merges(survey: Survey, i: int) -> list[str]:
+    join = survey.definition.transitions[i].join
+    return [] if join is None else [merge.source for merge in join.merge]
+
+
+def _written(target: str) -> Key | None:
+    try:
+        parsed = parse_target(target)
+    except WonderError:
+        return None
+    return parsed.root, parsed.path[0]
+
+
+def _read(text: str) -> set[Key]:
+    return {(found[1], found[2] or found[3] or WHOLE) for found in _READ.finditer(text) if found[1]}

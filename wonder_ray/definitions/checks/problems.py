@@ -1,0 +1,87 @@
+"""What is wrong with a definition, where, and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+Severity = Literal["error", "warning"]
+Place = tuple[str | int, ...]
+"""Where in the file form: `("transitions", 3, "when")`."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One finding.
+
+    Fields:
+        severity: An `error` makes the definition unusable; a `warning` is probably not meant.
+        message: What is wrong.
+        mend: What to do about it.
+        node: The node it is about, if it is about one.
+        transition: The transition it is about, if it is about one: `a->b`, or `a->b#2` for the second between the two.
+        place: Where it stands in the file form, as keys and list positions from the top.
+
+    Example:
+        >>> print(
+        ...     Problem(
+        ...         severity="error", message="unknown node 'c'", mend="add it", transition="a->c", place=("transitions", 0, "to")
+        ...     )
+        ... )
+        transition 'a->c', to: unknown node 'c'; add it
+    """
+
+    severity: Severity
+    message: str
+    mend: str
+    node: str | None = None
+    transition: str | None = None
+    place: Place = ()
+
+    @property
+    def field(self) -> str:
+        """The field within its node, transition or workflow, dotted: `retry.0.backoff_s`; "" for the whole."""
+        inside = self.place if self.node is None and self.transition is None else self.place[2:]
+        return ".".join(map(str, inside))
+
+    def __str__(self) -> str:
+        if self.node is not None:
+            where = f"node {self.node!r}"
+        elif self.transition is not None:
+            where = f"transition {self.transition!r}"
+        else:
+            where = "workflow"
+        field = f", {self.field}" if self.field else ""
+        mend = f"\n  {self.mend}" if "\n" in self.message else f"; {self.mend}"
+        return f"{where}{field}: {self.message}{mend}"
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """`; did you mean 'x'?` when a known name is close, else the first few known names.
+
+    >>> did_you_mean("ftech", ["fetch", "report"])
+    "did you mean 'fetch'?"
+    """
+    close = _closest(name, known)
+    if close is not None:
+        return f"did you mean {close!r}?"
+    some = ", ".join(map(repr, list(known)[:_SHOWN_MAX]))
+    if not some:
+        return "there are none"
+    return f"known are {some}" + (", ..." if len(known) > _SHOWN_MAX else "")
+
+
+def _closest(name: str, known: Collection[str]) -> str | None:
+    if len(known) > _COMPARED_MAX:  # comparing takes 10 us each, and a large definition may have thousands of such errors
+        folded = name.casefold()
+        return next((other for other in known if other.casefold() == folded), None)
+    found = difflib.get_close_matches(name, known, n=1)
+    return found[0] if found else None
+
+
+_SHOWN_MAX = 5
+_COMPARED_MAX = 300

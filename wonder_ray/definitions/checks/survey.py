@@ -1,0 +1,93 @@
+"""One walk over a definition: what all checks look up, and the list they add their findings to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from wonder_ray.definitions.checks.problems import Place, Problem, Severity
+from wonder_ray.definitions.triggers import Trigger, parse_trigger
+from wonder_ray.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from wonder_ray.definitions.models import Transition, WorkflowDefinition
+
+INCOMING: Final = "incoming"
+COMPLETED: Final = Trigger("completed")
+
+
+class Survey:
+    """A definition with its look-up tables.
+
+    Attributes:
+        positions: Node id -> its (first) position.
+        leaving, entering: Node id -> positions of the transitions that leave or enter it; unknown nodes left out.
+        labels: Per transition its id: `a->b`, the second between the two `a->b#2`.
+        triggers: Per transition what its `on` means, None where it means nothing.
+        openers: Group -> positions of the transitions that open it.
+        joiners: Group (or `incoming`) -> positions of the transitions that join over it.
+        start: The nodes a run starts at.
+        items: Names that `foreach` gives its items.
+    """
+
+    def __init__(self, definition: WorkflowDefinition) -> None:
+        self.definition = definition
+        self.problems: list[Problem] = []
+        self.positions: dict[str, int] = {}
+        for i, node in enumerate(definition.nodes):
+            self.positions.setdefault(node.id, i)
+        self.leaving: dict[str, list[int]] = {node: [] for node in self.positions}
+        self.entering: dict[str, list[int]] = {node: [] for node in self.positions}
+        self.openers: dict[str, list[int]] = {}
+        self.joiners: dict[str, list[int]] = {}
+        self.labels: list[str] = []
+        self.triggers: list[Trigger | None] = []
+        seen: Counter[tuple[str, str]] = Counter()
+        for i, transition in enumerate(definition.transitions):
+            self._add(i, transition, seen)
+        self.start = definition.start or tuple(node for node, found in self.entering.items() if not found)
+        self.items = frozenset(t.item for t in definition.transitions if t.foreach is not None)
+
+    def _add(self, i: int, transition: Transition, seen: Counter[tuple[str, str]]) -> None:
+        ends = (transition.source, transition.target)
+        seen[ends] += 1
+        nth = f"#{seen[ends]}" if seen[ends] > 1 else ""
+        self.labels.append(f"{transition.source}->{transition.target}{nth}")
+        self.triggers.append(_trigger(transition.on))
+        if transition.source in self.leaving:
+            self.leaving[transition.source].append(i)
+        if transition.target in self.entering:
+            self.entering[transition.target].append(i)
+        if transition.group is not None:
+            self.openers.setdefault(transition.group, []).append(i)
+        if transition.join is not None:
+            self.joiners.setdefault(transition.join.over, []).append(i)
+
+    def add(self, place: Place, message: str, mend: str, severity: Severity = "error") -> None:
+        """Note a finding; the node or transition it is about is told by its place."""
+        node = transition = None
+        if len(place) > 1 and isinstance(place[1], int):
+            if place[0] == "nodes":
+                node = self.definition.nodes[place[1]].id
+            elif place[0] == "transitions":
+                transition = self.labels[place[1]]
+        problem = Problem(severity=severity, message=message, mend=mend, node=node, transition=transition, place=place)
+        self.problems.append(problem)
+
+    def warn(self, place: Place, message: str, mend: str) -> None:
+        """Note what is probably not meant."""
+        self.add(place, message, mend, "warning")
+
+    def known_ends(self, i: int) -> bool:
+        """Whether both nodes of a transition exist."""
+        transition = self.definition.transitions[i]
+        return transition.source in self.positions and transition.target in self.positions
+
+
+def _trigger(on: str) -> Trigger | None:
+    if on == "completed":
+        return COMPLETED
+    try:
+        return parse_trigger(on)
+    except DefinitionError:
+        return None
