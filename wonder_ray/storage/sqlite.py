@@ -1,0 +1,252 @@
+"""A run's state in one SQLite file on a local disk.
+
+The writer is one connection that holds the file alone (`locking_mode=EXCLUSIVE`, so that the index of the write-ahead log
+lives in its memory), and commits with `synchronous=FULL`: what was committed survives power loss. A reader takes a snapshot
+into memory and lets go of the file at once, so that it can neither damage the file nor keep a coordinator from it.
+
+Do not open a run's file by other means (`open`, the stdlib's `sqlite3`) in the process of its writer: closing it there drops
+the writer's locks, as POSIX locks do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
+
+import apsw
+import msgspec
+
+from wonder_ray.errors import StorageError
+from wonder_ray.storage import opening, rows, schema
+from wonder_ray.storage.records import ContextDelta, StoredRun
+from wonder_ray.storage.store import OUTBOX_LIMIT, Stream, check_dense, check_epoch_current, check_epoch_taken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from wonder_ray.state import Run
+    from wonder_ray.storage.records import TurnRecord
+
+T = TypeVar("T")
+EPOCH_KEY: Final = "epoch"
+
+
+class SqliteRunStore:
+    """The store of one run in one file; makes the file when there is none. See `RunStore` for the rules.
+
+    Args:
+        path: The file, on a local disk. Its folder must exist.
+        read_only: A snapshot of the run, for other processes while no coordinator is alive.
+        vfs: The name of a registered SQLite VFS to go through, for fault injection.
+
+    Raises:
+        StorageError: The file is in use, damaged, no run's file, of a newer release, on a network filesystem, or (read
+            only) not there.
+
+    Example:
+        >>> store = SqliteRunStore(layout.run_file(run_id))
+        >>> stored = store.load()
+        >>> store.take_epoch(store.epoch_max() + 1)
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, vfs: str | None = None) -> None:
+        self.path: Final = path
+        self.read_only: Final = read_only
+        self._failure: str | None = None
+        self._last = (0, 0)
+        """Sequence numbers of the last event and the last trace event."""
+        self._run_values: tuple[str | None, ...] | None = None
+        """What `run_values` holds: written again only when it changes."""
+        self._connection: apsw.Connection | None = (opening.open_snapshot if read_only else opening.open_writer)(path, vfs)
+        self._epoch = self._call("open", self._read_marks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- the run -------------------------------------------------------------------------------------------------
+
+    def load(self) -> StoredRun | None:
+        """The run as its last committed turn left it; None when no turn was committed yet."""
+        try:
+            return self._call("load", self._load)
+        except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+            raise opening.damaged(self.path, "load", error) from error
+
+    def commit(self, record: TurnRecord) -> None:
+        """Store one turn in one transaction; durable when this returns. See `RunStore.commit`."""
+        try:
+            self._write("commit a turn", lambda connection: self._commit(connection, record))
+        except (TypeError, ValueError, OverflowError) as error:
+            msg = f"{self.path}: cannot commit a turn: {error}; a field holds what no JSON text or 64-bit column can"
+            raise StorageError(msg) from error
+
+    # --- the outbox ----------------------------------------------------------------------------------------------
+
+    def outbox(self, stream: Stream, after: int = 0, limit: int = OUTBOX_LIMIT) -> list[tuple[int, int, bytes]]:
+        """Up to `limit` stored (sequence number, epoch, line) with a sequence number above `after`, ascending."""
+        sql = schema.GET_OUTBOX[stream]
+        return self._call("read the outbox", lambda connection: _fetch(connection, sql, (after, limit)))
+
+    def forget(self, stream: Stream, up_to: int) -> None:
+        """Drop the rows up to and with this sequence number, which are sealed in finished files."""
+        self._write("forget sealed rows", lambda connection: connection.execute(schema.FORGET_OUTBOX[stream], (up_to,)))
+
+    # --- epochs and facts ----------------------------------------------------------------------------------------
+
+    def epoch_max(self) -> int:
+        """The highest epoch taken or committed under; 0 for a new file."""
+        return self._epoch
+
+    def take_epoch(self, epoch: int) -> None:
+        """Record durably that a coordinator goes on under this epoch. See `RunStore.take_epoch`."""
+        check_epoch_taken(epoch, self._epoch, str(self.path))
+        self._write("take an epoch", lambda connection: connection.execute(schema.SET_META, (EPOCH_KEY, epoch)))
+        self._epoch = epoch
+
+    def set_meta(self, values: Mapping[str, bytes]) -> None:
+        """Store facts beside the run in one transaction; each replaces its older value."""
+        self._write("store facts", lambda connection: _set_meta(connection, values))
+
+    def get_meta(self, key: str) -> bytes | None:
+        """A fact stored beside the run, or None."""
+        found = self._call("read a fact", lambda connection: _fetch(connection, schema.GET_META, (key,)))
+        return found[0][0] if found and key != EPOCH_KEY else None
+
+    # --- upkeep --------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Tidy up while the run is idle: move the log into the file, and cut the log to nothing."""
+        if not self.read_only:
+            self._call("checkpoint", lambda connection: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE))
+
+    def close(self) -> None:
+        """Let go of the file, which then holds everything (its log is gone). Closing twice is fine."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._failure = self._failure or "it was closed"
+            opening.close(connection, self.path)
+
+    def durability(self) -> dict[str, Any]:
+        """The SQLite settings in force, read back: what benchmarks and `doctor` show."""
+        names = (*schema.SETTINGS, "page_size", "user_version")
+        settings = self._call("read settings", lambda connection: {name: connection.pragma(name) for name in names})
+        return {"sqlite": apsw.sqlite_lib_version(), **settings}
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _call(self, what: str, action: Callable[[apsw.Connection], T]) -> T:
+        """Do something with the connection. Whatever goes wrong ends the store: after a write memory is ahead of the file."""
+        if self._connection is None:
+            msg = f"cannot {what}: the store of {self.path} is no longer usable ({self._failure}); open the file anew"
+            raise StorageError(msg)
+        try:
+            return action(self._connection)
+        except BaseException as error:  # noqa: BLE001 - `_fail` raises it again
+            self._fail(what, error)
+
+    def _write(self, what: str, action: Callable[[apsw.Connection], object]) -> None:
+        """One transaction."""
+        if self.read_only:
+            msg = f"cannot {what}: {self.path} was opened for reading"
+            raise StorageError(msg)
+
+        def transaction(connection: apsw.Connection) -> None:
+            connection.execute(schema.BEGIN)
+            action(connection)
+            connection.execute("COMMIT")
+
+        self._call(what, transaction)
+
+    def _fail(self, what: str, error: BaseException) -> NoReturn:
+        """End the store. A failed sync is never tried again: the system may have dropped the data and report success."""
+        self._failure = f"it failed to {what}: {error}"
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            opening.abandon(connection)
+        if isinstance(error, apsw.Error):
+            raise opening.explain(error, self.path, what) from error
+        raise error
+
+    def _read_marks(self, connection: apsw.Connection) -> int:
+        found: Any = connection.execute(schema.GET_MARKS).fetchone()
+        self._last = (0, 0) if found is None else found
+        epoch: Any = connection.execute(schema.GET_META, (EPOCH_KEY,)).fetchone()
+        return 0 if epoch is None else int(epoch[0])
+
+    def _load(self, connection: apsw.Connection) -> StoredRun | None:
+        row = connection.execute(rows.RUN.select()).fetchone()
+        if row is None:
+            return None
+        values: Any = connection.execute(schema.GET_RUN_VALUES).fetchone()
+        self._run_values = values
+        decoded = {
+            name: None if text is None else rows.RUN_VALUE_DECODERS[name](text)
+            for name, text in zip(rows.RUN_VALUES, values, strict=True)
+        }
+        return StoredRun(
+            run=rows.RUN.decode(row, **decoded),
+            tokens=[rows.TOKENS.decode(row) for row in connection.execute(rows.TOKENS.select())],
+            groups=[rows.GROUPS.decode(row) for row in connection.execute(rows.GROUPS.select())],
+            fanouts=[rows.FANOUTS.decode(row) for row in connection.execute(rows.FANOUTS.select())],
+            deltas=[ContextDelta(*row) for row in connection.execute(schema.GET_DELTAS)],
+            iterations=_fetch(connection, schema.GET_ITERATIONS),
+            keys=dict(connection.execute(schema.GET_KEYS)),
+            epoch_max=self._epoch,
+            last_sequence=self._last[0],
+            last_trace_sequence=self._last[1],
+        )
+
+    def _commit(self, connection: apsw.Connection, record: TurnRecord) -> None:
+        check_epoch_current(record.epoch, self._epoch, str(self.path))
+        last = (
+            check_dense(record.events, self._last[0], "events", str(self.path)),
+            check_dense(record.traces, self._last[1], "trace events", str(self.path)),
+        )
+        _set_meta(connection, record.meta)
+        if record.epoch > self._epoch:
+            connection.execute(schema.SET_META, (EPOCH_KEY, record.epoch))
+        self._write_run(connection, record.run, last)
+        _write_rows(connection, record)
+        # Ahead of COMMIT is early enough: when that fails, this store is never used again.
+        self._last, self._epoch = last, record.epoch
+
+    def _write_run(self, connection: apsw.Connection, run: Run, last: tuple[int, int]) -> None:
+        connection.execute(rows.PUT_RUN, (*rows.RUN.encode(run), 1, *last))
+        values = tuple(rows.encode_json(getattr(run, name)) for name in rows.RUN_VALUES)
+        if values != self._run_values:
+            connection.execute(schema.PUT_RUN_VALUES, values)
+            self._run_values = values
+
+
+def _fetch(connection: apsw.Connection, sql: str, bindings: tuple[rows.Value, ...] = ()) -> list[Any]:
+    return connection.execute(sql, bindings).fetchall()
+
+
+def _set_meta(connection: apsw.Connection, values: Mapping[str, bytes]) -> None:
+    if EPOCH_KEY in values:
+        msg = f"the fact {EPOCH_KEY!r} is kept by take_epoch"
+        raise StorageError(msg)
+    _insert(connection, schema.SET_META, values.items())
+
+
+def _write_rows(connection: apsw.Connection, record: TurnRecord) -> None:
+    turn = record.run.turn
+    epoch = record.epoch
+    _insert(connection, rows.PUT_TOKEN, map(rows.TOKENS.encode, record.tokens))
+    _insert(connection, rows.PUT_GROUP, map(rows.GROUPS.encode, record.groups))
+    _insert(connection, rows.PUT_FANOUT, map(rows.FANOUTS.encode, record.fanouts))
+    _insert(
+        connection, schema.ADD_DELTA, [(turn, delta.scope_id, delta.target, delta.op, delta.value) for delta in record.deltas]
+    )
+    _insert(connection, schema.PUT_ITERATION, record.iterations)
+    _insert(connection, schema.ADD_KEY, record.keys)
+    _insert(connection, schema.ADD_OUTBOX["events"], [(epoch, *row) for row in record.events])
+    _insert(connection, schema.ADD_OUTBOX["trace"], [(epoch, *row) for row in record.traces])
+
+
+def _insert(connection: apsw.Connection, sql: str, found: Iterable[Sequence[rows.Value]]) -> None:
+    """All rows with one prepared statement."""
+    connection.executemany(sql, found)
