@@ -48,12 +48,6 @@ class Module:
         return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
     @property
-    def part(self) -> str:
-        """What the table of arrows calls it: the first folder or file below the package; the package itself is `__init__`."""
-        below = self.name.split(".")[1:]
-        return below[0] if below else "__init__"
-
-    @property
     def below(self) -> str:
         """The path below the package: `events/commit_log.py`."""
         return self.path.partition("/")[2]
@@ -110,18 +104,27 @@ def modules_of(sources: Mapping[str, str]) -> tuple[Module, ...]:
     return tuple(Module(path, source, known) for path, source in sources.items())
 
 
+def part_of(name: str, rows: Collection[str]) -> str:
+    """What the table of arrows calls a module: its own row (`definitions.builder`), or that of its first folder or file.
+
+    The package itself is `__init__`.
+    """
+    below = name.partition(".")[2]
+    return below if below in rows else below.partition(".")[0] or "__init__"
+
+
 def wrong_arrows(modules: Iterable[Module], allowed: Mapping[str, Collection[str]]) -> list[str]:
     """Imports between parts of the package that the table does not allow; parts that it does not name."""
     findings = []
     for module in modules:
-        if module.part not in allowed:
-            findings.append(module.at(1, f"`{module.part}` has no row in the table of arrows"))
+        part = part_of(module.name, allowed)
+        if part not in allowed:
+            findings.append(module.at(1, f"`{part}` has no row in the table of arrows"))
             continue
         for imported in module.imports:
-            root, _, below = imported.target.partition(".")
-            part = below.partition(".")[0] or "__init__"
-            if root == PACKAGE and part not in {module.part, *allowed[module.part]}:
-                findings.append(module.at(imported.line, f"`{module.part}` may not import `{part}`"))
+            target = part_of(imported.target, allowed)
+            if imported.target.partition(".")[0] == PACKAGE and target not in {part, *allowed[part]}:
+                findings.append(module.at(imported.line, f"`{part}` may not import `{target}`"))
     return findings
 
 

@@ -18,6 +18,7 @@ TOP: Final = Path(__file__).parents[1]
 
 BASE: Final = frozenset({"errors", "ids", "clock", "settings", "values"})
 MODEL: Final = frozenset({"definitions", "state", "decisions", "workflow_events", "run_state", "fold"})
+AUTHORING: Final = frozenset({"definitions.builder", "definitions.parameters"})
 SERVICES: Final = frozenset({"blobs", "bundles", "events", "executor", "logs", "resources", "storage"})
 
 ARROWS: Final = {
@@ -39,20 +40,23 @@ ARROWS: Final = {
     "blobs": BASE,  # bytes by their hash
     "bundles": BASE,  # user code by its hash
     "storage": BASE | MODEL,  # one run's file: it stores what the model says
-    "events": BASE | {"workflow_events"},  # what happened, in Parquet
+    "events": BASE | {"logs", "storage", "workflow_events"},  # what happened, in Parquet
     "logs": BASE,  # what went wrong
-    "resources": BASE | {"definitions", "state"},  # which runs and definitions exist
+    "resources": BASE | {"definitions", "logs", "state", "storage"},  # which runs and definitions exist, in which folder
     "executor": BASE | {"blobs", "bundles", "definitions", "logs"},  # user code runs here; it knows nothing of runs' state
+    # The author's side: above the executor, whose registry knows the actions that a builder names.
+    "definitions.parameters": BASE | {"definitions", "executor"},
+    "definitions.builder": BASE | {"definitions", "definitions.parameters", "executor"},
     "actors": BASE | {"logs", "storage"},  # durable actors in general: the coordinator is one, not the reverse
     # Where they meet.
     "coordinator": BASE | MODEL | SERVICES | {"actors", "planning"},  # one run
-    "client": BASE | MODEL | SERVICES | {"__init__", "actors", "coordinator", "interop"},  # the one way in
+    "client": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "actors", "coordinator", "interop"},  # the one way in
     # The edges: nobody below imports them.
-    "interop": BASE | {"definitions"},  # other formats become definitions
-    "http": BASE | MODEL | SERVICES | {"__init__", "client", "interop"},
-    "cli": BASE | MODEL | SERVICES | {"__init__", "client", "examples", "http", "interop", "planning"},
-    "examples": BASE | MODEL | SERVICES | {"__init__", "client", "interop"},
-    "__init__": BASE | {"actors", "client", "definitions", "events", "executor", "logs"},  # the public names
+    "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
+    "http": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "interop"},
+    "cli": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "examples", "http", "interop", "planning"},
+    "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "interop"},
+    "__init__": BASE | AUTHORING | {"actors", "client", "definitions", "events", "executor", "logs"},  # the public names
 }
 
 SQL: Final = ("storage/*", "events/commit_log.py", "events/log_*.py", "logs/store.py", "logs/query.py", "resources/*")
@@ -211,6 +215,7 @@ BREACHES: Final = [
     (wrong_arrows, "state.py", "def f():\n    import wonder_ray.client", "state.py:2: `state` may not import `client`"),
     (wrong_arrows, "planning/routing.py", "from ..clock import SystemClock", "`planning` may not import `clock`"),
     (wrong_arrows, "storage/rows.py", "from wonder_ray import client", "`storage` may not import `client`"),
+    (wrong_arrows, "definitions/graph.py", "import wonder_ray.definitions.builder", "may not import `definitions.builder`"),
     (wrong_arrows, "novelty.py", "", "`novelty` has no row"),
     (misplaced_libraries, "coordinator/turn.py", "import ray", "`ray` may be imported only in"),
     (misplaced_libraries, "logs/record.py", "def f():\n    from pyarrow import parquet", "`pyarrow` may be imported only in"),
