@@ -17,8 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import wonder_ray
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
@@ -98,7 +96,7 @@ def is_installed_path(path: Path) -> bool:
 def _environment_folders() -> tuple[Path, ...]:
     paths = sysconfig.get_paths()
     folders = [Path(paths[name]).resolve() for name in ("stdlib", "platstdlib")]
-    return (*folders, Path(wonder_ray.__file__).resolve().parent)
+    return (*folders, Path(__file__).resolve().parents[1])  # the last is wonder-ray itself
 
 
 def _main_name(main: ModuleType, fn: Callable[..., object] | None) -> str | None:

@@ -1,0 +1,60 @@
+"""Failures as records: what user code raised, and code that could not be loaded.
+
+>>> describe(KeyError("url")).type
+'KeyError'
+"""
+
+from __future__ import annotations
+
+import traceback
+
+from wonder_ray.errors import ActionError, CodeBundleError, ExpressionError, InputError, PayloadError
+from wonder_ray.executor.protocol import ErrorInfo
+
+MESSAGE_CHARACTERS_MAX = 4_000
+STACK_CHARACTERS_MAX = 16_000
+_OWN_FILES = ("wonder_ray/executor/", "wonder_ray/bundles/")
+
+
+def describe(error: BaseException) -> ErrorInfo:
+    """The record of an exception that came out of a call; it never raises, whatever the exception's `__str__` does."""
+    if isinstance(error, ActionError):
+        return ErrorInfo(_text(error.type), _message(error), bool(error.retryable), "user", _stack(error))
+    if isinstance(error, CodeBundleError):
+        return ErrorInfo("CodeBundleError", _message(error), retryable=False, kind="code", stack=_stack(error))
+    if isinstance(error, (ExpressionError, InputError)):  # the same input would fail in the same way
+        return ErrorInfo(type(error).__name__, _message(error), retryable=False, kind="user")
+    return ErrorInfo(type(error).__name__, _message(error), retryable=True, kind="user", stack=_stack(error))
+
+
+def describe_result(error: PayloadError) -> ErrorInfo:
+    """The record of a result that is no JSON or too large: another attempt would return the same."""
+    return ErrorInfo("PayloadError", _message(error), retryable=False, kind="result")
+
+
+def _message(error: BaseException) -> str:
+    text = _text(error)
+    if len(text) <= MESSAGE_CHARACTERS_MAX:
+        return text
+    return f"{text[:MESSAGE_CHARACTERS_MAX]}... ({len(text)} characters)"
+
+
+def _text(value: object) -> str:
+    """`str(value)`, valid as UTF-8."""
+    try:
+        return str(value).encode("utf-8", "backslashreplace").decode()
+    except BaseException as problem:  # noqa: BLE001 - user code again: its __str__ may do anything
+        return f"<{type(value).__name__} whose __str__ raised {type(problem).__name__}>"
+
+
+def _stack(error: BaseException) -> str:
+    """The traceback from the first frame of user code on; of a long one its end."""
+    try:
+        trace = error.__traceback__
+        while trace is not None and any(own in trace.tb_frame.f_code.co_filename for own in _OWN_FILES):
+            trace = trace.tb_next
+        lines = traceback.format_exception(type(error), error, trace)
+        text = _text("".join(lines).rstrip())
+    except BaseException as problem:  # noqa: BLE001 - as in _text
+        return f"<no stack: formatting it raised {type(problem).__name__}>"
+    return text if len(text) <= STACK_CHARACTERS_MAX else f"...\n{text[-STACK_CHARACTERS_MAX:]}"
