@@ -124,17 +124,15 @@ def get_or_create(storage: str, *, namespace: str = NAMESPACE, node_id: str | No
             would find an empty folder, and deny that any run exists.
     """
     node = node_id or ray.get_runtime_context().get_node_id()
+    actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, concurrency_groups=_GROUPS)(ResourcesActor)
     options = {
         "name": ACTOR_NAME,
         "namespace": namespace,
         "lifetime": "detached",
         "get_if_exists": True,
-        "num_cpus": 0,
-        "max_restarts": -1,
-        "max_task_retries": 0,
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False),
     }
-    return ray.remote(concurrency_groups=_GROUPS)(ResourcesActor).options(**options).remote(storage, namespace)
+    return actor_class.options(**options).remote(storage, namespace)
 
 
 def unwrap(error: BaseException) -> BaseException:
