@@ -1,0 +1,144 @@
+"""The event service as a Ray actor: named `events`, detached, restarted for ever; every method may be called again.
+
+>>> events = get_or_create("/data/storage")  # doctest: +SKIP
+>>> ray.get(events.open.remote(run_id, 1))  # doctest: +SKIP
+OpenReply(mark=0, sealed=0, trace_mark=0, trace_sealed=0, boundaries=[])
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import ray
+
+from wonder_ray.events.query import EventReader
+from wonder_ray.events.sealing import EventSettings
+from wonder_ray.events.service import EventService
+
+if TYPE_CHECKING:
+    from wonder_ray.events.query import EventRow, TraceRow
+    from wonder_ray.events.service import EventStats
+    from wonder_ray.events.wire import Ack, EventBatch, OpenReply, Stream
+
+ACTOR_NAME: Final = "events"
+NAMESPACE: Final = "wonder"
+MAX_CONCURRENCY: Final = 1000
+
+_log = logging.getLogger(__name__)
+
+
+class EventActor:
+    """Hosts one `EventService`; errors reach the caller as the `WonderError` that they are.
+
+    Args:
+        storage: The storage folder, the same on every node that this actor may run on.
+        instance: See `EventService`.
+        settings: See `EventSettings`.
+    """
+
+    def __init__(self, storage: str, instance: int | None = None, settings: EventSettings | None = None) -> None:
+        self._storage = Path(storage)
+        self._instance = instance
+        self._settings = settings or EventSettings()
+        self._reader = EventReader(self._storage)
+        self._service: EventService | None = None
+        self._starting = threading.Lock()
+
+    async def open(self, run_id: str, epoch: int, new: bool = False) -> OpenReply:  # noqa: FBT001, FBT002 - Ray passes it on
+        """Fence older senders of a run off; see `EventService.open`."""
+        return await asyncio.wrap_future((await self._started()).open_soon(run_id, epoch, new=new))
+
+    async def append(self, batches: list[EventBatch]) -> list[Ack]:
+        """Store batches; answered when they are durable. `ServiceUnavailableError` when too much is waiting."""
+        return await asyncio.wrap_future((await self._started()).submit_soon(batches))
+
+    async def flush(self, run_id: str | None = None) -> OpenReply | None:
+        """Wait until all that was acknowledged is in finished files; with a run, its marks after that."""
+        service = await self._started()
+        await asyncio.wrap_future(service.flush_soon())
+        if run_id is None:
+            return None
+        return await asyncio.wrap_future(service.marks_soon(run_id))
+
+    async def marks(self, run_id: str) -> OpenReply:
+        """What is held of a run, without fencing anybody."""
+        return await asyncio.wrap_future((await self._started()).marks_soon(run_id))
+
+    async def read(
+        self, run_id: str, after: int = 0, limit: int | None = None, stream: Stream = "events"
+    ) -> list[EventRow] | list[TraceRow]:
+        """The rows of a run after a sequence number; see `EventReader.read`."""
+        read = self._reader.read if stream == "events" else self._reader.read_trace
+        return await asyncio.to_thread(read, run_id, after, limit)
+
+    async def stats(self) -> EventStats:
+        """What the service is doing."""
+        return (await self._started()).stats()
+
+    async def ping(self) -> int:
+        """The process id of the service, once it has recovered."""
+        await self._started()
+        return os.getpid()
+
+    async def close(self) -> None:
+        """Seal everything and let go of the storage; before the actor is killed on purpose."""
+        if self._service is not None:
+            await asyncio.to_thread(self._service.close)
+
+    async def _started(self) -> EventService:
+        """The service; started by the first call, so that a storage that cannot be used is told to every caller."""
+        service = self._service
+        return service if service is not None else await asyncio.to_thread(self._start)
+
+    def _start(self) -> EventService:
+        with self._starting:
+            if self._service is None:
+                self._service = EventService(
+                    self._storage, instance=self._instance, settings=self._settings, on_fatal=_end_process
+                )
+            return self._service
+
+
+def get_or_create(
+    storage: Path | str,
+    *,
+    instance: int | None = None,
+    settings: EventSettings | None = None,
+    name: str = ACTOR_NAME,
+    namespace: str = NAMESPACE,
+    options: dict[str, Any] | None = None,
+) -> Any:
+    """The handle of the cluster's event service, which is created if there is none; Ray must be initialised.
+
+    Args:
+        storage: The storage folder.
+        instance: See `EventService`.
+        settings: See `EventSettings`; used only by the one call that creates the actor.
+        name: The actor's name.
+        namespace: The actor's namespace.
+        options: More Ray options, such as a `scheduling_strategy` or `label_selector` for the node with the disk.
+    """
+    actor = ray.remote(EventActor).options(
+        name=name,
+        namespace=namespace,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=0,
+        max_concurrency=MAX_CONCURRENCY,
+        **(options or {}),
+    )
+    return actor.remote(str(Path(storage).absolute()), instance, settings)
+
+
+def _end_process(error: BaseException) -> None:
+    """After an I/O error no later success can be believed: Ray starts a successor, which recovers from what is on disk."""
+    _log.critical("the event service ends its process: %s", error)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,460 @@
+"""The commit log of one event service: what it has acknowledged and not yet sealed, and what it knows of every run.
+
+One SQLite file per instance of the service. Its owner writes to it; other instances on the same storage only fence runs in
+it (`neighbours.py`), and readers in any process read it while it is written. All SQL of `events/` is in this file.
+
+>>> with CommitLog.own(layout.log_path(1)) as log, log.transaction():  # doctest: +SKIP
+...     log.append(batch, [Span(1, 1000, 1)])
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias, cast
+
+import apsw
+import msgspec
+import pyarrow as pa
+
+from wonder_ray.errors import ServiceUnavailableError, StorageError
+from wonder_ray.events.lines import cut_lines
+from wonder_ray.events.log_schema import APPLICATION_ID, MIGRATIONS
+from wonder_ray.events.spans import Span, boundaries_of, insert, mark_of, subtract
+from wonder_ray.events.wire import OpenReply, RunInfo, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from wonder_ray.events.wire import EventBatch
+
+Mode: TypeAlias = Literal["own", "neighbour", "read"]
+
+BUSY_TIMEOUT_MS: Final = 30_000
+_FIRST_SOUND_SQLITE: Final = (3, 51, 3)
+_FIRST_WAL_SQLITE: Final = (3, 7, 0)
+_INFO_DECODER: Final = msgspec.json.Decoder(RunInfo)
+
+
+class Fence(NamedTuple):
+    """The newest sender of a run that this log knows of; `owned` if its batches are taken here."""
+
+    epoch: int
+    owned: bool
+
+
+class StoredBatch(NamedTuple):
+    """Rows `first` to `last` of a run, as they lie in the log."""
+
+    run: RunInfo
+    first: int
+    last: int
+    lines: bytes
+
+
+class PlannedFile(NamedTuple):
+    """A Parquet file whose content is fixed; `name` is `date=<day>/<file>`, `sha256` is known once it is written."""
+
+    name: str
+    rows: int
+    sha256: str = ""
+    size: int = 0
+
+
+class Plan(NamedTuple):
+    """The batches `first_batch` to `last_batch` of a stream, and the files that they become."""
+
+    number: int
+    stream: Stream
+    first_batch: int
+    last_batch: int
+    files: list[PlannedFile]
+
+
+def check_sqlite_version(version: str) -> None:
+    """Refuse an SQLite that can lose committed pages of a WAL file with two connections (the WAL-reset bug)."""
+    found = tuple(int(part) for part in version.split(".")[:3])
+    if _FIRST_WAL_SQLITE <= found < _FIRST_SOUND_SQLITE:
+        msg = f"SQLite {version} can corrupt a WAL file (3.7.0 to 3.51.2 do): install apsw 3.51.3 or newer"
+        raise StorageError(msg)
+
+
+class CommitLog:
+    """One open commit log. Not for several threads at once; every writing method belongs inside `transaction()`."""
+
+    def __init__(self, path: Path, mode: Mode) -> None:
+        check_sqlite_version(apsw.sqlite_lib_version())
+        self.path = path
+        try:
+            self._db = _connect(path, mode)
+        except apsw.Error as error:
+            raise self._translate(error) from error
+        try:
+            self._prepare(mode)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def own(cls, path: Path) -> Self:
+        """Open as the one owner (who holds its lock), creating and migrating the file."""
+        if not path.exists():
+            for suffix in ("-wal", "-shm"):  # left by an earlier file of this name; SQLite would replay them into the new one
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return cls(path, "own")
+
+    @classmethod
+    def neighbour(cls, path: Path) -> Self | None:
+        """Open another instance's log to fence a run in it; None if it is gone, or was never finished."""
+        return cls._open_existing(path, "neighbour")
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Open to read, in any process, while its owner writes; None if it is gone, or was never finished."""
+        return cls._open_existing(path, "read")
+
+    @classmethod
+    def _open_existing(cls, path: Path, mode: Mode) -> Self | None:
+        try:
+            log = cls(path, mode)
+        except StorageError as error:
+            if isinstance(error.__cause__, apsw.CantOpenError) and not path.exists():
+                return None
+            raise
+        if log._pragma("user_version") == 0:
+            log.close()
+            return None
+        return log
+
+    def close(self) -> None:
+        """Close the file; an open transaction is rolled back."""
+        self._db.close(force=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One durable transaction: it is on disk when the block ends, or nothing of it is."""
+        self._all("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._all("COMMIT")
+        except BaseException:
+            self._rollback()
+            raise
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of a transaction that is undone alone when its block fails."""
+        self._all("SAVEPOINT part")
+        try:
+            yield
+        except Exception:
+            self._all("ROLLBACK TO part")
+            raise
+        finally:
+            self._all("RELEASE part")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Several reads that see one state of the log."""
+        self._all("BEGIN")
+        try:
+            yield
+        finally:
+            self._rollback()
+
+    # ------------------------------------------------------------------------------------------- runs
+
+    def fence(self, run_id: str) -> Fence | None:
+        """The fence of a run, if it was ever opened here."""
+        for epoch, owned in self._all("SELECT epoch, owned FROM fences WHERE run_id = ?", run_id):
+            return Fence(epoch, bool(owned))
+        return None
+
+    def set_fence(self, run_id: str, epoch: int, *, owned: bool, claim: str = "") -> None:
+        """Refuse senders of this run that are older than `epoch` from now on; `claim` marks a fence that is being set."""
+        self._all(
+            "INSERT INTO fences (run_id, epoch, owned, claim) VALUES (?1, ?2, ?3, ?4)"
+            " ON CONFLICT (run_id) DO UPDATE SET epoch = ?2, owned = ?3, claim = ?4",
+            run_id, epoch, int(owned), claim,
+        )  # fmt: skip
+
+    def finish_claim(self, run_id: str, claim: str) -> bool:
+        """Own the run, unless somebody else has touched its fence since it was set with this claim."""
+        self._all("UPDATE fences SET owned = 1 WHERE run_id = ? AND claim = ?", run_id, claim)
+        return self._db.changes() == 1
+
+    def spans(self, run_id: str, stream: Stream) -> list[Span]:
+        """What is held of a stream of a run, here or sealed; ordered, merged."""
+        sql = "SELECT first, last, epoch FROM spans WHERE run_id = ? AND stream = ? ORDER BY first"
+        return [Span(*row) for row in self._all(sql, run_id, stream)]
+
+    def add_spans(self, run_id: str, stream: Stream, pieces: Sequence[Span]) -> None:
+        """Note that these rows are held; what already is stays as it is."""
+        before = self.spans(run_id, stream)
+        after = insert(before, subtract(pieces, before))
+        for span in set(before) - set(after):
+            self._all("DELETE FROM spans WHERE run_id = ? AND stream = ? AND first = ?", run_id, stream, span.first)
+        for span in set(after) - set(before):
+            self._all("INSERT INTO spans (run_id, stream, first, last, epoch) VALUES (?, ?, ?, ?, ?)", run_id, stream, *span)
+
+    def marks(self, run_id: str) -> OpenReply:
+        """The high-water marks of a run."""
+        held = self.spans(run_id, "events")
+        mark, trace_mark = mark_of(held), mark_of(self.spans(run_id, "trace"))
+        return OpenReply(
+            mark,
+            self.sealed(run_id, "events", mark),
+            trace_mark,
+            self.sealed(run_id, "trace", trace_mark),
+            boundaries_of(held),
+        )
+
+    def sealed(self, run_id: str, stream: Stream, mark: int) -> int:
+        """Up to where a run's rows lie in finished files: before the first that still lies in a log, here or elsewhere."""
+        firsts = [first for first in (self.first_unsealed(run_id, stream), self._first_elsewhere(run_id, stream)) if first]
+        return min([mark, *(first - 1 for first in firsts)])
+
+    def first_unsealed(self, run_id: str, stream: Stream) -> int | None:
+        """The first row of a run that lies in this log, and in no finished file."""
+        return cast("int | None", self._one("SELECT min(first) FROM batches WHERE run_id = ? AND stream = ?", run_id, stream))
+
+    def _first_elsewhere(self, run_id: str, stream: Stream) -> int | None:
+        sql = "SELECT min(first) FROM elsewhere WHERE run_id = ? AND stream = ?"
+        return cast("int | None", self._one(sql, run_id, stream))
+
+    def set_elsewhere(self, run_id: str, stream: Stream, log: str, first: int | None) -> None:
+        """Note from where on rows of a run lie unsealed in another instance's log; None when all are sealed."""
+        self._all("DELETE FROM elsewhere WHERE run_id = ? AND stream = ? AND log = ?", run_id, stream, log)
+        if first is not None:
+            self._all("INSERT INTO elsewhere (run_id, stream, log, first) VALUES (?, ?, ?, ?)", run_id, stream, log, first)
+
+    def elsewhere(self) -> list[tuple[str, Stream, str]]:
+        """`(run, stream, log)` of all rows that lie unsealed in other logs."""
+        return self._all("SELECT run_id, stream, log FROM elsewhere")
+
+    def last_sequences(self, stream: Stream) -> dict[str, int]:
+        """The last row that is held of each run."""
+        return dict(self._all("SELECT run_id, max(last) FROM spans WHERE stream = ? GROUP BY run_id", stream))
+
+    # ---------------------------------------------------------------------------------------- batches
+
+    def append(self, batch: EventBatch, pieces: Iterable[Span]) -> None:
+        """Store these parts of a batch."""
+        info = msgspec.json.encode(batch.run)
+        run_id = batch.run.workflow_run_id
+        pieces = list(pieces)
+        for first, last in _contiguous(pieces):
+            lines = cut_lines(batch, first, last)
+            self._all(
+                "INSERT INTO batches (stream, run_id, epoch, first, last, size, info, lines) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                batch.stream, run_id, batch.epoch, first, last, len(lines), info, pa.compress(lines, "zstd", asbytes=True),
+            )  # fmt: skip
+        self.add_spans(run_id, batch.stream, pieces)
+
+    def unsealed(self) -> tuple[int, int, int]:
+        """`(rows, bytes, last batch)` that lie in this log."""
+        sql = "SELECT coalesce(sum(last - first + 1), 0), coalesce(sum(size), 0), coalesce(max(id), 0) FROM batches"
+        return cast("tuple[int, int, int]", self._all(sql)[0])
+
+    def batches(self, stream: Stream, first_batch: int, last_batch: int) -> list[StoredBatch]:
+        """Stored batches by number, in the order of a file: by run, then by sequence."""
+        sql = "SELECT info, first, last, size, lines FROM batches WHERE stream = ? AND id BETWEEN ? AND ? ORDER BY run_id, first"
+        return [_stored(row) for row in self._all(sql, stream, first_batch, last_batch)]
+
+    def batches_of_run(self, run_id: str, stream: Stream, after: int, last: int) -> list[StoredBatch]:
+        """The stored batches of a run with a row of `after` + 1 to `last`."""
+        sql = (
+            "SELECT info, first, last, size, lines FROM batches WHERE run_id = ? AND stream = ? AND first <= ? AND last > ?"
+            " ORDER BY first"
+        )
+        return [_stored(row) for row in self._all(sql, run_id, stream, last, after)]
+
+    # ------------------------------------------------------------------------------------------ files
+
+    def next_batches(self, stream: Stream, until: int, rows_max: int, bytes_max: int) -> tuple[int, int] | None:
+        """The oldest batches up to `until` that one plan should hold, as `(first, last)`; None when there are none."""
+        chosen: list[int] = []
+        rows = size = 0
+        sql = "SELECT id, last - first + 1, size FROM batches WHERE stream = ? AND id <= ? ORDER BY id"
+        for number, more_rows, more_size in self._db.execute(sql, (stream, until)):
+            rows, size = rows + more_rows, size + more_size
+            if chosen and (rows > rows_max or size > bytes_max):
+                break
+            chosen.append(number)
+        return (chosen[0], chosen[-1]) if chosen else None
+
+    def add_plan(self, stream: Stream, batches: tuple[int, int], files: Iterable[tuple[str, int, list[str]]]) -> Plan:
+        """Fix what becomes of these batches; `files` are `(day, rows, runs)`."""
+        self._all("INSERT INTO plans (stream, first_batch, last_batch) VALUES (?, ?, ?)", stream, *batches)
+        number = self._db.last_insert_rowid()
+        name = f"{self._meta('prefix')}-{number:08d}.parquet"
+        planned = []
+        for day, rows, runs in files:
+            planned.append(PlannedFile(f"date={day}/{name}", rows))
+            self.add_file(stream, planned[-1], runs, plan=number)
+        return Plan(number, stream, batches[0], batches[1], planned)
+
+    def add_file(self, stream: Stream, file: PlannedFile, runs: Iterable[str], plan: int | None = None) -> None:
+        """Note a file of the dataset and the runs in it; one without a plan is finished."""
+        self._all(
+            "INSERT OR IGNORE INTO files (stream, name, rows, plan, sha256, size) VALUES (?, ?, ?, ?, ?, ?)",
+            stream, file.name, file.rows, plan, file.sha256, file.size,
+        )  # fmt: skip
+        for run_id in runs:
+            self._all("INSERT OR IGNORE INTO file_runs (run_id, stream, name) VALUES (?, ?, ?)", run_id, stream, file.name)
+
+    def open_plans(self) -> list[Plan]:
+        """The plans that are not sealed yet: none, or what a crash has left."""
+        plans = []
+        for number, stream, first, last in self._all("SELECT plan, stream, first_batch, last_batch FROM plans ORDER BY plan"):
+            files = [PlannedFile(*file) for file in self._all(_FILES_OF_PLAN, number)]
+            plans.append(Plan(number, stream, first, last, files))
+        return plans
+
+    def seal(self, plan: Plan, files: Iterable[PlannedFile], now_us: int) -> None:
+        """Note that the files of a plan are finished; its batches have done their duty."""
+        for file in files:
+            self._all(
+                "UPDATE files SET plan = NULL, sha256 = ?, size = ?, sealed_us = ? WHERE stream = ? AND name = ?",
+                file.sha256, file.size, now_us, plan.stream, file.name,
+            )  # fmt: skip
+        self._all("DELETE FROM batches WHERE stream = ? AND id BETWEEN ? AND ?", plan.stream, plan.first_batch, plan.last_batch)
+        self._all("DELETE FROM plans WHERE plan = ?", plan.number)
+
+    def file_names(self, stream: Stream) -> set[str]:
+        """Every file that this log planned or sealed, or took over."""
+        return {name for (name,) in self._all("SELECT name FROM files WHERE stream = ?", stream)}
+
+    def files_of_run(self, run_id: str, stream: Stream) -> list[str]:
+        """The finished files that hold rows of a run."""
+        sql = (
+            "SELECT r.name FROM file_runs r JOIN files f USING (stream, name)"
+            " WHERE r.run_id = ? AND r.stream = ? AND f.plan IS NULL ORDER BY r.name"
+        )
+        return [name for (name,) in self._all(sql, run_id, stream)]
+
+    def sealed_files(self, stream: Stream) -> list[PlannedFile]:
+        """Every finished file with its rows, SHA-256 and size; those found on disk without a log have no SHA-256."""
+        sql = "SELECT name, rows, sha256, size FROM files WHERE stream = ? AND plan IS NULL ORDER BY name"
+        return [PlannedFile(*row) for row in self._all(sql, stream)]
+
+    # --------------------------------------------------------------------------------------- adoption
+
+    def adopt(self, other: CommitLog, own_name: str) -> None:
+        """Take over all that a log knows whose rows are all sealed."""
+        for run_id, epoch in other._all("SELECT run_id, epoch FROM fences"):
+            fence = self.fence(run_id)
+            if fence is None or fence.epoch < epoch:
+                self.set_fence(run_id, epoch, owned=False)
+        for run_id, stream, *span in other._all("SELECT run_id, stream, first, last, epoch FROM spans"):
+            self.add_spans(run_id, stream, [Span(*span)])
+        for stream, *file in other._all("SELECT stream, name, rows, sha256, size FROM files"):
+            self.add_file(stream, PlannedFile(*file), [])
+        for row in other._all("SELECT run_id, stream, name FROM file_runs"):
+            self._all("INSERT OR IGNORE INTO file_runs (run_id, stream, name) VALUES (?, ?, ?)", *row)
+        for run_id, stream, log, first in other._all("SELECT run_id, stream, log, first FROM elsewhere"):
+            if log != own_name:
+                self.set_elsewhere(run_id, stream, log, first)
+        self._all("DELETE FROM elsewhere WHERE log = ?", other.path.name)
+
+    # -------------------------------------------------------------------------------------- machinery
+
+    def _prepare(self, mode: Mode) -> None:
+        application, version = self._pragma("application_id"), self._pragma("user_version")
+        if application not in {0, APPLICATION_ID} or (application == 0 and version != 0):
+            msg = f"{self.path} is an SQLite file, but no commit log of wonder-ray: is the storage folder right?"
+            raise StorageError(msg)
+        if version > len(MIGRATIONS):
+            msg = f"{self.path} has schema {version}, this wonder-ray knows {len(MIGRATIONS)}: use the release that wrote it"
+            raise StorageError(msg)
+        if mode == "own":
+            if version and (damage := self._pragma("quick_check(1)")) != "ok":
+                msg = f"{self.path} is damaged ({damage}): move it away; runs then send again what their own files still hold"
+                raise StorageError(msg)
+            self._migrate(version)
+
+    def _migrate(self, version: int) -> None:
+        if version == len(MIGRATIONS):
+            return
+        with self.transaction():
+            for script in MIGRATIONS[version:]:
+                self._db.execute(script)
+            if version == 0:
+                prefix = f"{int(self.path.stem):06d}-{secrets.token_hex(4)}"
+                self._all("INSERT INTO meta (key, value) VALUES ('prefix', ?)", prefix)
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def prefix(self) -> str:
+        """What the names of this log's files begin with: the instance, and a random part, so that no name comes twice."""
+        return self._meta("prefix")
+
+    def _meta(self, key: str) -> str:
+        return str(self._one("SELECT value FROM meta WHERE key = ?", key))
+
+    def _pragma(self, name: str) -> Any:
+        return self._one(f"PRAGMA {name}")
+
+    def _one(self, sql: str, *values: object) -> Any:
+        rows = self._all(sql, *values)
+        return rows[0][0] if rows else None
+
+    def _all(self, sql: str, *values: object) -> list[Any]:
+        try:
+            return list(self._db.execute(sql, values))
+        except apsw.Error as error:
+            raise self._translate(error) from error
+
+    def _rollback(self) -> None:
+        if not self._db.get_autocommit():
+            self._db.execute("ROLLBACK")
+
+    def _translate(self, error: apsw.Error) -> StorageError | ServiceUnavailableError:
+        if isinstance(error, apsw.FullError):
+            return ServiceUnavailableError(f"{self.path}: the disk is full; nothing is lost, free some space")
+        if isinstance(error, apsw.BusyError):
+            return ServiceUnavailableError(f"{self.path} stayed locked for {BUSY_TIMEOUT_MS} ms by another process; try again")
+        return StorageError(f"{self.path}: {error}; check the disk (space, permissions, health), then `wonder doctor`")
+
+
+_FILES_OF_PLAN: Final = "SELECT name, rows, sha256, size FROM files WHERE plan = ? ORDER BY name"
+
+
+def _connect(path: Path, mode: Mode) -> apsw.Connection:
+    access = apsw.SQLITE_OPEN_READONLY if mode == "read" else apsw.SQLITE_OPEN_READWRITE
+    flags = access | (apsw.SQLITE_OPEN_CREATE if mode == "own" else 0)
+    db = apsw.Connection(str(path), flags=flags)
+    db.set_busy_timeout(BUSY_TIMEOUT_MS)
+    if mode == "own":
+        db.execute("PRAGMA page_size = 8192")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA journal_size_limit = 67108864")
+    for pragma in ("synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
+def _stored(row: tuple[bytes, int, int, int, bytes]) -> StoredBatch:
+    info, first, last, size, lines = row
+    return StoredBatch(_INFO_DECODER.decode(info), first, last, pa.decompress(lines, size, "zstd", asbytes=True))
+
+
+def _contiguous(pieces: Iterable[Span]) -> Iterator[tuple[int, int]]:
+    """The pieces as ranges of rows, whatever their epochs."""
+    open_range: tuple[int, int] | None = None
+    for first, last, _ in pieces:
+        if open_range and open_range[1] + 1 == first:
+            open_range = (open_range[0], last)
+        else:
+            if open_range:
+                yield open_range
+            open_range = (first, last)
+    if open_range:
+        yield open_range

@@ -1,0 +1,242 @@
+"""Reading events straight from the storage: no Ray, no running service.
+
+A reader sees every acknowledged event once: it looks into the commit logs first, then into the files, since rows move only
+from there to here.
+
+>>> reader = EventReader("storage")
+>>> [row.event_type for row in reader.read("run_0192f0c1a2b3_0123456789abcdef", limit=3)]  # doctest: +SKIP
+['workflow.started', 'token.created', 'token.dispatched']
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from wonder_ray.errors import StorageError
+from wonder_ray.events.commit_log import CommitLog
+from wonder_ray.events.layout import EventLayout
+from wonder_ray.events.lines import decode_lines
+from wonder_ray.events.schema import schema_of
+from wonder_ray.ids import check_run_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from wonder_ray.events.commit_log import StoredBatch
+    from wonder_ray.events.lines import EventLine, TraceLine
+    from wonder_ray.events.wire import Stream
+
+ATTEMPTS_MAX: Final = 4
+_INT64_MAX: Final = 2**63 - 1
+
+
+class EventRow(msgspec.Struct, frozen=True, gc=False):
+    """One workflow event: the columns of the event dataset. Times are integer microseconds, UTC."""
+
+    workflow_run_id: str
+    sequence_number: int
+    turn: int
+    turn_now: int
+    epoch: int
+    timestamp: int
+    event_type: str
+    workspace_id: str
+    project_id: str
+    root_run_id: str
+    parent_run_id: str | None
+    workflow_name: str
+    workflow_version: str
+    node_id: str | None = None
+    token_id: str | None = None
+    path_id: str | None = None
+    attempt: int | None = None
+    duration_ms: float | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
+    message: str | None = None
+    metadata: str | None = None
+    """All other fields of the event, JSON as text; `details` is what it says."""
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The decoded metadata; decoded at each call."""
+        return cast("dict[str, Any]", msgspec.json.decode(self.metadata)) if self.metadata else {}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Column name to value, as `workflow_events.decode_event` takes it."""
+        return msgspec.structs.asdict(self)
+
+
+class TraceRow(msgspec.Struct, frozen=True, gc=False):
+    """One trace event: the columns of the trace dataset. Times are integer microseconds, UTC."""
+
+    workflow_run_id: str
+    sequence_number: int
+    turn: int
+    epoch: int
+    timestamp: int
+    event_type: str
+    category: str
+    workspace_id: str
+    project_id: str
+    root_run_id: str
+    parent_run_id: str | None
+    workflow_name: str
+    workflow_version: str
+    node_id: str | None = None
+    token_id: str | None = None
+    duration_ms: float | None = None
+    payload: str | None = None
+    """The details, JSON as text; `details` is what it says."""
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The decoded payload; decoded at each call."""
+        return cast("dict[str, Any]", msgspec.json.decode(self.payload)) if self.payload else {}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Column name to value."""
+        return msgspec.structs.asdict(self)
+
+
+Row: TypeAlias = EventRow | TraceRow
+
+
+class EventReader:
+    """Reads one storage folder; keeps nothing open, so any thread may use it.
+
+    Args:
+        storage: The storage folder; it may not exist yet.
+    """
+
+    def __init__(self, storage: Path | str) -> None:
+        self._layout = EventLayout(Path(storage))
+
+    def read(self, run_id: str, after: int = 0, limit: int | None = None) -> list[EventRow]:
+        """The events of a run after a sequence number, in order, each once; all of them, or the first `limit`.
+
+        The result has no hole, unless retention has removed days of the run.
+        """
+        return cast("list[EventRow]", self._read("events", run_id, after, limit))
+
+    def read_trace(self, run_id: str, after: int = 0, limit: int | None = None) -> list[TraceRow]:
+        """As `read`, of the run's trace events, which have a sequence of their own."""
+        return cast("list[TraceRow]", self._read("trace", run_id, after, limit))
+
+    def last_sequence(self, run_id: str, stream: Stream = "events") -> int:
+        """The last row of a run that is durable; 0 when there is none."""
+        check_run_id(run_id)
+        found, known = [0], set[str]()
+        for log in self._logs():
+            with log, log.snapshot():
+                known |= log.file_names(stream)
+                found.extend(span.last for span in log.spans(run_id, stream))
+        mine = pc.field("workflow_run_id") == run_id
+        for batch in self._scan(stream, self._unknown(stream, known), mine, ["sequence_number"]):
+            found.extend(batch.column(0).to_pylist())
+        return max(found)
+
+    def runs(self, stream: Stream = "events") -> dict[str, int]:
+        """Every run with a row, and its last sequence number; oldest run first."""
+        found, known = dict[str, int](), set[str]()
+        for log in self._logs():
+            with log, log.snapshot():
+                known |= log.file_names(stream)
+                for run_id, last in log.last_sequences(stream).items():
+                    found[run_id] = max(last, found.get(run_id, 0))
+        for batch in self._scan(stream, self._unknown(stream, known), None, ["workflow_run_id", "sequence_number"]):
+            for run_id, last in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                found[run_id] = max(last, found.get(run_id, 0))
+        return dict(sorted(found.items()))
+
+    def _read(self, stream: Stream, run_id: str, after: int, limit: int | None) -> list[Row]:
+        check_run_id(run_id)
+        if limit is not None and limit <= 0:
+            return []
+        # Sequences are dense, so the first `limit` rows are known by number; only after retention are they other ones.
+        rows = self._read_whole(stream, run_id, after, _INT64_MAX if limit is None else after + limit)
+        if limit is not None and len(rows) < limit:
+            rows = self._read_whole(stream, run_id, after, _INT64_MAX)
+        return rows[:limit]
+
+    def _read_whole(self, stream: Stream, run_id: str, after: int, last: int) -> list[Row]:
+        """All rows in `(after, last]`; looked for again while they have a hole that another look changes."""
+        seen: list[int] | None = None
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                rows = self._read_once(stream, run_id, after, last)
+            except FileNotFoundError as error:  # replaced after its log was read; the log now names its successor
+                if attempt < ATTEMPTS_MAX:
+                    continue
+                msg = f"{error.filename or error}: a file of finished events is missing; restore it, or see `wonder doctor`"
+                raise StorageError(msg) from error
+            numbers = sorted(rows)
+            if numbers == seen or numbers == list(range(after + 1, after + 1 + len(numbers))):
+                break
+            seen = numbers  # a log that came into being after we listed them, or retention: a second look tells
+        return [rows[number] for number in numbers]
+
+    def _read_once(self, stream: Stream, run_id: str, after: int, last: int) -> dict[int, Row]:
+        rows, names, known = dict[int, Row](), set[str](), set[str]()
+        for log in self._logs():
+            with log, log.snapshot():
+                for stored in log.batches_of_run(run_id, stream, after, last):
+                    rows.update((row.sequence_number, row) for row in _rows_of(stream, stored, after, last))
+                names.update(log.files_of_run(run_id, stream))
+                known |= log.file_names(stream)
+        key = pc.field("sequence_number")
+        wanted = (pc.field("workflow_run_id") == run_id) & (key > after) & (key <= last)
+        columns = _columns(stream)
+        for batch in self._scan(stream, names | self._unknown(stream, known), wanted, columns):
+            for row in _rows_from_arrow(stream, batch):
+                rows.setdefault(row.sequence_number, row)
+        return rows
+
+    def _logs(self) -> Iterator[CommitLog]:
+        for path in self._layout.logs():
+            log = CommitLog.read(path)
+            if log is not None:  # else it was adopted since: its rows are in files
+                yield log
+
+    def _unknown(self, stream: Stream, known: set[str]) -> set[str]:
+        """The files that no log knows. Listed after the logs were read: what has left them since is here."""
+        return set(self._layout.files(stream)) - known
+
+    def _scan(self, stream: Stream, names: set[str], wanted: pc.Expression | None, columns: list[str]) -> list[pa.RecordBatch]:
+        if not names:
+            return []
+        root = self._layout.dataset(stream)
+        dataset = ds.dataset([str(root / name) for name in sorted(names)], schema=schema_of(stream), format=_FORMAT)
+        return cast("list[pa.RecordBatch]", dataset.to_table(columns=columns, filter=wanted).to_batches())
+
+
+_FORMAT: Final = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+
+
+def _columns(stream: Stream) -> list[str]:
+    return list((EventRow if stream == "events" else TraceRow).__struct_fields__)
+
+
+def _rows_of(stream: Stream, stored: StoredBatch, after: int, last: int) -> Iterator[Row]:
+    lines: Sequence[EventLine | TraceLine] = decode_lines(stream, stored.lines)
+    kind: type[Row] = EventRow if stream == "events" else TraceRow
+    for line in lines[max(0, after + 1 - stored.first) : max(0, last + 1 - stored.first)]:
+        yield kind(**msgspec.structs.asdict(stored.run), **msgspec.structs.asdict(line))
+
+
+def _rows_from_arrow(stream: Stream, batch: pa.RecordBatch) -> Iterator[Row]:
+    kind: type[Row] = EventRow if stream == "events" else TraceRow
+    columns = [
+        column.cast(pa.int64()).to_pylist() if pa.types.is_timestamp(column.type) else column.to_pylist()
+        for column in batch.columns
+    ]
+    for values in zip(*columns, strict=True):
+        yield kind(*values)
