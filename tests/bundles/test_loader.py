@@ -122,6 +122,13 @@ def test_a_name_that_cannot_step_aside_is_an_error_and_no_mixture(setup: Setup) 
         setup.call(setup.bundle(json="def dumps():\n    pass"), "json:dumps")
 
 
+def test_without_a_bundle_only_installed_modules_are_found(setup: Setup) -> None:
+    setup.call(setup.bundle(only_bundled="def act():\n    return 1"), "only_bundled:act")
+    assert setup.loader.resolve(None, target="json:loads")("1") == 1
+    with pytest.raises(CodeBundleError, match="No module named 'only_bundled'"):
+        setup.loader.resolve(None, target="only_bundled:act")
+
+
 def test_pickled_actions_are_found_by_name(setup: Setup) -> None:
     factor = 3
     times = action(name="times")(lambda n: factor * n)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from wonder_ray.bundles import tree
+from wonder_ray.bundles.modules import import_file
 from wonder_ray.bundles.pack import pack
 from wonder_ray.bundles.store import BundleStore
 from wonder_ray.errors import CodeBundleError
@@ -144,6 +145,20 @@ def test_lambdas_and_local_functions_travel_by_value() -> None:
     assert bundle.manifest.python == f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
+def test_what_a_pickled_function_uses_of_the_users_own_files_is_packed(flow: Any) -> None:
+    import helper_of_flow  # type: ignore[import-not-found] # the fixture makes it
+
+    refers = action(name="refers")(lambda: helper_of_flow.word() + "!")
+    assert "helper_of_flow.py" in pack([refers]).manifest.files
+
+    def imports_when_called() -> object:
+        import flow_to_pack  # type: ignore[import-not-found] # the fixture makes it
+
+        return flow_to_pack.greet
+
+    assert "flow_to_pack.py" in pack([as_action(imports_when_called)]).manifest.files
+
+
 def test_two_pickled_actions_of_one_name_are_refused() -> None:
     one, other = action(name="same")(lambda: 1), action(name="same")(lambda: 2)
     with pytest.raises(CodeBundleError, match="called 'same'"):
@@ -175,6 +190,21 @@ def test_a_stored_bundle_is_read_back_and_damage_noticed(storage: Path) -> None:
         store.read(sha256)
     store.put(b"some code")  # storing it again mends it
     assert store.read(sha256) == b"some code"
+
+
+def test_a_file_is_imported_under_the_name_that_executors_use(flow: Any, tmp_path: Path) -> None:
+    assert import_file(tmp_path / "project" / "flow_to_pack.py") is flow
+    write(tmp_path / "project" / "package_to_pack" / "__init__.py", "")
+    write(tmp_path / "project" / "package_to_pack" / "inner.py", "ran = __name__")
+    assert import_file(tmp_path / "project" / "package_to_pack" / "inner.py").ran == "package_to_pack.inner"
+
+
+def test_a_file_with_the_name_of_another_module_is_refused(flow: Any, tmp_path: Path) -> None:
+    write(tmp_path / "project" / "json.py", "")
+    with pytest.raises(CodeBundleError, match="rename the file"):
+        import_file(tmp_path / "project" / "json.py")
+    with pytest.raises(CodeBundleError, match="no Python file"):
+        import_file(tmp_path / "project" / "none.py")
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "0" * 63])

@@ -52,6 +52,11 @@ def hang(marker):
         time.sleep(0.01)
 
 @action
+async def hang_async(marker):
+    pathlib.Path(marker).touch()
+    await asyncio.sleep(3600)
+
+@action
 def heavy():
     return sorted({{"sqlmodel", "sqlalchemy", "cel_expr_python"}} & set(sys.modules))
 
@@ -153,12 +158,12 @@ def test_a_process_that_dies_is_a_loss(ray_cluster: RayCluster, flow: Flow) -> N
     assert explain_loss(caught.value).kind == "lost"
 
 
-@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(("name", "force"), [("hang", False), ("hang_async", False), ("hang", True)])
 def test_a_running_task_can_be_cancelled(
-    ray_cluster: RayCluster, flow: Flow, tmp_path: Path, wait_until: WaitUntil, force: bool
+    ray_cluster: RayCluster, flow: Flow, tmp_path: Path, wait_until: WaitUntil, name: str, force: bool
 ) -> None:
     marker = tmp_path / "running"
-    ref = flow.submit(flow.pack(), "hang", [{"marker": str(marker)}])
+    ref = flow.submit(flow.pack(), name, [{"marker": str(marker)}])
     wait_until(marker.exists, what="the action to run")
     ray.cancel(ref, force=force)
     with pytest.raises(exceptions.RayError) as caught:

@@ -237,6 +237,35 @@ def test_async_calls_can_wait_for_each_other() -> None:
     assert results(run(act, {"n": 0}, {"n": 1}, {"n": 2})) == [0, 1, 2]
 
 
+def test_a_task_of_the_users_own_that_exits_ends_its_loop_only() -> None:
+    async def leave() -> None:
+        raise SystemExit(1)
+
+    async def act(n: int) -> int:
+        if n == 1:
+            task = asyncio.create_task(leave())
+            await task
+        return n
+
+    first, second, third = run(act, {"n": 0}, {"n": 1}, {"n": 2})
+    assert first.result == b"0"
+    assert second.error is not None
+    assert third.error is None or third.error.type == "SystemExit"
+
+
+def test_an_async_action_that_cancels_itself_fails_alone() -> None:
+    async def act(n: int) -> int:
+        if n == 0 and (task := asyncio.current_task()) is not None:
+            task.cancel()
+        await asyncio.sleep(0)
+        return n
+
+    first, second = run(act, {"n": 0}, {"n": 1})
+    assert first.error is not None
+    assert first.error.type == "CancelledError"
+    assert second.result == b"1"
+
+
 def test_a_decorated_async_function_is_async_and_a_hidden_one_still_works() -> None:
     async def act(n: int) -> int:
         await asyncio.sleep(0)

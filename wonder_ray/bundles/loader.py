@@ -114,6 +114,7 @@ class BundleLoader:
             return self.load(bundle).resolve(target=target, name=name)
         if target is None:
             raise CodeBundleError(f"action {name!r} travels by value, but its workflow names no bundle")
+        self._space.deactivate()  # what the last task's bundle holds is not installed
         return load_installed(target)
 
 

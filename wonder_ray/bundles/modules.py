@@ -9,6 +9,7 @@ True
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import keyword
 import sys
@@ -16,6 +17,8 @@ import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from wonder_ray.errors import CodeBundleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +57,33 @@ def module_name(module: ModuleType, fn: Callable[..., object] | None = None) -> 
     if path is None or _root_of(path, module.__name__) is None:
         return None
     return module.__name__
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a user's file under the name that executors will know it by: what `wonder run flow.py` does.
+
+    A lone `flow.py` is module `flow`, with its folder first on `sys.path`; a file of a package has its dotted name. Nothing under
+    `if __name__ == "__main__"` runs.
+
+    Raises:
+        CodeBundleError: There is no such Python file, or another module has its name already.
+        Exception: Whatever the file raises while it is imported.
+    """
+    path = path.resolve()
+    if path.suffix != ".py" or not path.is_file():
+        raise CodeBundleError(f"{path} is no Python file")
+    root, parts = path.parent, [path.stem] if path.name != "__init__.py" else []
+    while (root / "__init__.py").is_file():
+        root, parts = root.parent, [root.name, *parts]
+    name = ".".join(parts)
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+        importlib.invalidate_caches()
+    module = importlib.import_module(name)
+    if source_path(module) != path:
+        found = getattr(module, "__file__", None) or "the interpreter itself"
+        raise CodeBundleError(f"{path} cannot be imported as {name!r}: that is the name of {found}; rename the file")
+    return module
 
 
 def source_path(module: ModuleType) -> Path | None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from wonder_ray.bundles import tree
 from wonder_ray.bundles.manifest import MANIFEST_NAME, PICKLES_FOLDER, Manifest, encode_manifest, python_version
 from wonder_ray.bundles.modules import is_installed, module_name, module_of, root_of, source_path
-from wonder_ray.bundles.pickling import dump
-from wonder_ray.bundles.requirements import imported_names, local_origin, requirements, top_level
+from wonder_ray.bundles.pickling import dump, mentioned_names
+from wonder_ray.bundles.requirements import imported_names, local_origin, requirements, top_level, used_names
 from wonder_ray.errors import CodeBundleError
 
 if TYPE_CHECKING:
@@ -89,17 +89,17 @@ def pack(
     packables = [item for item in given if not isinstance(item, ModuleType)]
     modules = [(item, _name(item)) for item in given if isinstance(item, ModuleType)]
     modules += [found for item in packables if (found := _module_of(item)) is not None]
-    roots = _roots(modules, root, data=tuple(data), exclude=exclude)
-    files = tree.merge([*roots, _pickles(packables)])
-    code = {name: content for name, content in files.items() if not name.startswith(PICKLES_FOLDER)}
-    code = _with_imports(code, exclude)
-    files = tree.merge([code, files])
+    pickles = _pickles(packables)
+    by_value = used_names(name for content in pickles.values() for name in mentioned_names(content))
+    code = tree.merge(_roots(modules, root, data=tuple(data), exclude=exclude))
+    code = _with_imports(code, by_value, exclude)
+    files = tree.merge([code, pickles])
     manifest = Manifest(
         targets=sorted({item.ref.target for item in packables if item.ref.target is not None}),
         pickles={item.name: _pickle_file(item) for item in packables if item.ref.target is None},
         python=python_version() if any(item.ref.target is None for item in packables) else None,
         files={name: len(files[name]) for name in sorted(files)},
-        requires=requirements(imported_names(code) - top_level(code)),
+        requires=requirements((imported_names(code) | by_value) - top_level(code)),
     )
     archive = _zip({**files, MANIFEST_NAME: encode_manifest(manifest)})
     return Bundle(hashlib.sha256(archive).hexdigest(), manifest, archive)
@@ -148,10 +148,10 @@ def _check_inside(module: ModuleType, name: str, base: Path) -> None:
         )
 
 
-def _with_imports(code: tree.Files, exclude: Collection[Path]) -> tree.Files:
-    """The code and, transitively, whatever of the user's own it imports from elsewhere."""
+def _with_imports(code: tree.Files, used: set[str], exclude: Collection[Path]) -> tree.Files:
+    """The code and, transitively, whatever of the user's own it imports (or the pickles use) from elsewhere."""
     seen: set[str] = set()
-    while missing := imported_names(code) - top_level(code) - seen:
+    while missing := (imported_names(code) | used) - top_level(code) - seen:
         seen |= missing
         for name in sorted(missing):
             origin = local_origin(name)

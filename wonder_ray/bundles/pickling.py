@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from wonder_ray.errors import CodeBundleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_NAME_CHARACTERS_MAX = 256
 
 
 def dump(fn: Callable[..., Any], name: str) -> bytes:
@@ -32,6 +35,20 @@ def dump(fn: Callable[..., Any], name: str) -> bytes:
                 f"action {name!r} cannot travel by value: {type(error).__name__}: {error}. Define it at the top of a .py file, "
                 "or create what it closes over (connections, locks, clients) inside the function"
             ) from error
+
+
+def mentioned_names(data: bytes) -> set[str]:
+    """Every identifier, or first part of a dotted one, that a pickle holds as a string: among them all modules it needs.
+
+    Those are the modules that it refers to, and the ones that its functions import when they run (the names in their code).
+
+    >>> import json
+    >>> "json" in mentioned_names(pickle.dumps(json.dumps))
+    True
+    """
+    strings = {argument for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)}
+    tops = {text.partition(".")[0] for text in strings if len(text) <= _NAME_CHARACTERS_MAX}
+    return {top for top in tops if top.isidentifier()}
 
 
 def load(data: bytes, name: str) -> Any:

@@ -46,6 +46,20 @@ def local_origin(name: str) -> Path | None:
     return path if path is not None and path.suffix == ".py" and not is_installed_path(path) else None
 
 
+def used_names(mentioned: Iterable[str]) -> set[str]:
+    """Of names that code mentions in whatever way, those that are modules it may mean: loaded ones, or the user's own files.
+
+    >>> used_names({"json", "no_such_module_anywhere"})
+    {'json'}
+    """
+    return {name for name in mentioned if name in sys.modules or _is_own_module(name)}
+
+
+def _is_own_module(name: str) -> bool:
+    origin = local_origin(name)
+    return origin is not None and (origin.is_file() or (origin / "__init__.py").is_file())
+
+
 def requirements(names: Iterable[str]) -> list[Requirement]:
     """The installed distributions that these top-level modules come from, with their versions."""
     wanted = sorted(name for name in names if name not in sys.stdlib_module_names and name not in PROVIDED)

@@ -21,7 +21,8 @@ def describe(error: BaseException) -> ErrorInfo:
     if isinstance(error, ActionError):
         return ErrorInfo(_text(error.type), _message(error), bool(error.retryable), "user", _stack(error))
     if isinstance(error, CodeBundleError):
-        return ErrorInfo("CodeBundleError", _message(error), retryable=False, kind="code", stack=_stack(error))
+        is_passing = isinstance(error.__cause__, OSError)  # the storage may be back for the next attempt
+        return ErrorInfo("CodeBundleError", _message(error), retryable=is_passing, kind="code", stack=_stack(error))
     if isinstance(error, (ExpressionError, InputError)):  # the same input would fail in the same way
         return ErrorInfo(type(error).__name__, _message(error), retryable=False, kind="user")
     return ErrorInfo(type(error).__name__, _message(error), retryable=True, kind="user", stack=_stack(error))

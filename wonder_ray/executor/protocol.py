@@ -88,6 +88,8 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
     idempotency_key: str
     input: bytes
     """JSON: an object of keyword arguments, or any value (`TaskSpec.call`)."""
+    node_id: str = ""
+    """The token's node where it is not `TaskSpec.node_id`: nodes that run the same action share tasks."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 ASYNC_CALLS_MAX = 100
 """How many async calls of one task run at the same time."""
+_WAKE_S = 0.1
 
 
 def run_calls(
@@ -76,7 +77,7 @@ def run_calls(
         except (CodeBundleError, ExpressionError) as error:
             return batch.all_failed(calls, error)
         if work.is_async:
-            return asyncio.run(batch.run_concurrently(work, calls, async_calls_max))
+            return batch.run_all_async(work, calls, async_calls_max)
         return [batch.run(work, call) for call in calls]
 
 
@@ -111,26 +112,37 @@ class _Batch:
             attempt.finish(drive(work.program(attempt.input()), is_stop=self.is_stop))
         return attempt.outcome()
 
-    async def run_concurrently(self, work: Work, calls: Sequence[Call], calls_max: int) -> list[Outcome]:
-        """All calls in the running event loop, a bounded number at a time."""
-        places = asyncio.Semaphore(calls_max)
+    def run_all_async(self, work: Work, calls: Sequence[Call], calls_max: int) -> list[Outcome]:
+        """All calls in one event loop, a bounded number at a time."""
+        outcomes: dict[int, Outcome] = {}
+        try:
+            asyncio.run(self._run_concurrently(work, calls, calls_max, outcomes))
+        except BaseException as error:
+            if self.is_stop(error):
+                raise
+            # A task that user code started has ended the loop (SystemExit does): the calls that were cut off have failed.
+            cut_off = [index for index in range(len(calls)) if index not in outcomes]
+            outcomes |= zip(cut_off, self.all_failed([calls[index] for index in cut_off], error), strict=True)
+        return [outcomes[index] for index in range(len(calls))]
 
-        async def one(call: Call) -> Outcome:
+    async def _run_concurrently(self, work: Work, calls: Sequence[Call], calls_max: int, outcomes: dict[int, Outcome]) -> None:
+        places = asyncio.Semaphore(calls_max)
+        _stay_interruptible(asyncio.get_running_loop())
+
+        async def one(index: int, call: Call) -> None:
             async with places:
                 with _Attempt(self, call) as attempt:
                     attempt.finish(await drive_async(work.program(attempt.input()), is_stop=self.is_stop))
-                return attempt.outcome()
+                outcomes[index] = attempt.outcome()
 
-        return await asyncio.gather(*map(one, calls))
+        await asyncio.gather(*(one(index, call) for index, call in enumerate(calls)))
 
     def is_stop(self, error: BaseException) -> bool:
         """Whether the task was cancelled (as opposed to user code that raised the like)."""
-        if isinstance(error, KeyboardInterrupt):
-            return self._interrupted()
-        return isinstance(error, asyncio.CancelledError) and _is_cancelling()
+        return isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)) and self._interrupted()
 
-    def all_failed(self, calls: Sequence[Call], error: CodeBundleError | ExpressionError) -> list[Outcome]:
-        """Nothing could run: the same error for every call, one line in the log."""
+    def all_failed(self, calls: Sequence[Call], error: BaseException) -> list[Outcome]:
+        """The same error for every call, one line in the log."""
         info = describe(error)
         self.write_failure(info, calls=len(calls))
         now_us = self.clock.now_us()
@@ -157,6 +169,11 @@ class _Batch:
         self.write("warning", "step_failed", message, error_stack=info.stack, step=step.name, on_failure=step.on_failure)
 
 
+def _stay_interruptible(loop: asyncio.AbstractEventLoop) -> None:
+    """Wake the loop now and then: an interrupt that comes without a real signal, as Ray's cancel does, ends no `select`."""
+    loop.call_later(_WAKE_S, _stay_interruptible, loop)
+
+
 class _Attempt:
     """The bookkeeping around one call: context, time, usage, and what it ended with."""
 
@@ -173,9 +190,10 @@ class _Attempt:
 
     def __enter__(self) -> Self:
         spec, call = self._batch.spec, self._call
-        context = TaskContext(spec.run_id, spec.node_id, call.token_id, call.attempt, spec.epoch, call.idempotency_key)
+        node_id = call.node_id or spec.node_id
+        context = TaskContext(spec.run_id, node_id, call.token_id, call.attempt, spec.epoch, call.idempotency_key)
         self._stack.enter_context(task_context(context, self._usage))
-        self._stack.enter_context(log_context(token_id=call.token_id, attempt=call.attempt))
+        self._stack.enter_context(log_context(node_id=node_id, token_id=call.token_id, attempt=call.attempt))
         self._stack.enter_context(self._batch.capturing())
         return self
 
@@ -219,11 +237,3 @@ class _Attempt:
             cost_usd=self._usage.cost_usd,
             pid=os.getpid(),
         )
-
-
-def _is_cancelling() -> bool:
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop: user code raised it by hand
-        return False
-    return task is not None and task.cancelling() > 0

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from wonder_ray.errors import CodeBundleError, InputError
+from wonder_ray.executor.registry import Action
 
 if TYPE_CHECKING:
     from wonder_ray.executor.protocol import ActionRef, TaskSpec
@@ -89,10 +90,11 @@ def invoke(ref: ActionRef, fn: Callable[..., Any], value: Any, *, single: bool =
 def load_function(loader: ActionLoader, spec: TaskSpec, ref: ActionRef) -> Callable[..., Any]:
     """The plain function of an action; a `CodeBundleError` when it cannot be had."""
     found = loader.resolve(spec.bundle, target=None if ref.pickled else ref.target, name=ref.name)
-    fn = getattr(found, "fn", found)  # an Action, or the function itself
-    if not callable(fn):
-        raise CodeBundleError(f"node {spec.node_id!r}: action {ref} is no function but {type(fn).__name__}")
-    return fn  # type: ignore[no-any-return] # user code is dynamic
+    if isinstance(found, Action):
+        return found.fn
+    if not callable(found):
+        raise CodeBundleError(f"node {spec.node_id!r}: action {ref} is no function but {type(found).__name__}")
+    return found  # type: ignore[no-any-return] # user code is dynamic
 
 
 def is_async(fn: Callable[..., Any]) -> bool:
