@@ -36,7 +36,7 @@ class Contexts:
     def __init__(self, survey: Survey) -> None:
         self.groups = {group: 1 << i for i, group in enumerate(survey.openers)}
         first = len(self.groups)
-        self.items = {name: 1 << first + i for i, name in enumerate((INDEX, *sorted(survey.items)))}
+        self.items = {name: 1 << first + i for i, name in enumerate(sorted({INDEX, "item", *survey.items}))}
         self.at: dict[str, int] = {}
         self._survey = survey
         self._transitions = survey.definition.transitions
