@@ -1,0 +1,324 @@
+"""The coordinator of one run, without Ray: mailbox in, one turn and one commit for all that has come, and only then the rest.
+
+`handle` is one turn: drain -> plan -> execute -> commit -> release (stop and send tasks, answer callers, ship events, report).
+It is called by one thread only. What goes out can be derived again from what is committed, and is, when a run is reopened.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from wonder_ray.coordinator.dispatcher import Dispatcher, Finished, Task
+from wonder_ray.coordinator.shipper import BACKLOG_ROWS, Shipped, Shipper
+from wonder_ray.planning import facts
+from wonder_ray.state import TERMINAL_RUN, ErrorRecord
+from wonder_ray.values import decode, encode_trusted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wonder_ray.clock import Clock
+    from wonder_ray.coordinator.machine import Machine, Turn
+    from wonder_ray.coordinator.ports import EventSink, Log, Registry
+    from wonder_ray.coordinator.traces import Tracer
+    from wonder_ray.executor.protocol import ErrorInfo, Outcome
+    from wonder_ray.storage.store import RunStore
+
+SLOW_COMMIT_MS: Final = 250.0
+SNAPSHOT_EVERY_US: Final = 100_000
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A caller's wish, answered after the commit; with a `key`, a repetition gets the first answer and has no effect."""
+
+    fact: facts.Fact
+    reply: Callable[[dict[str, Any] | Exception], None]
+    key: str | None = None
+
+
+class Wake(msgspec.Struct, frozen=True):
+    """Nothing but the passing of time."""
+
+
+Message = Command | Finished | Shipped | Wake
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run stands, for queries; immutable."""
+
+    run_id: str
+    status: str
+    epoch: int
+    turn: int
+    events: int
+    tokens: int
+    nodes: dict[str, dict[str, int]]
+    """Node -> token status -> tokens."""
+    in_flight: int
+    started_us: int | None
+    ended_us: int | None
+    output: Any = None
+    error: dict[str, Any] | None = None
+    shipped: int = 0
+    """The last event that the EventService has acknowledged."""
+    ray_tasks: int = 0
+    executor_pids: tuple[int, ...] = ()
+
+
+class Coordinator:
+    """One run and its file."""
+
+    def __init__(  # noqa: PLR0913 - the ports of a coordinator
+        self,
+        *,
+        machine: Machine,
+        store: RunStore,
+        dispatcher: Dispatcher,
+        shippers: Sequence[Shipper],
+        sink: EventSink,
+        registry: Registry,
+        log: Log,
+        clock: Clock,
+        keys: dict[str, bytes],
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._machine = machine
+        self._store = store
+        self._dispatcher = dispatcher
+        self._shippers = {shipper.stream: shipper for shipper in shippers}
+        self._sink = sink
+        self._registry = registry
+        self._log = log
+        self._clock = clock
+        self._keys = keys
+        self._tracer = tracer
+        self._flushed = False
+        self._pids: set[int] = set()
+        self.snapshot = self._take_snapshot()
+        self._snapshot_us = 0
+
+    # --- the turn ------------------------------------------------------------------------------------------------
+
+    def handle(self, messages: Sequence[Message]) -> None:
+        """One turn for all messages that have come."""
+        now_us = self._clock.now_us()
+        batch: list[facts.Fact] = []
+        replies: list[Callable[[], None]] = []
+        keys: list[tuple[str, bytes]] = []
+        for message in messages:
+            match message:
+                case Finished():
+                    batch.extend(self._facts_of(message))
+                case Command():
+                    self._admit(message, batch, keys, replies)
+                case Shipped():
+                    self._shippers[message.stream].answered(message, now_us)
+                case Wake():
+                    pass
+        if self._is_due(now_us):
+            batch.append(facts.Alarm())
+        if batch:
+            self._turn(batch, keys, now_us)
+        for reply in replies:
+            reply()
+        self._after(now_us, changed=bool(batch))
+
+    def _turn(self, batch: Sequence[facts.Fact], keys: list[tuple[str, bytes]], now_us: int) -> None:
+        turn = self._machine.turn(batch, now_us=now_us, room=self._room, keys=keys)
+        if turn.record.events or turn.record.traces or keys:
+            self._commit(turn)
+        self._release(turn)
+
+    def _commit(self, turn: Turn) -> None:
+        began = time.perf_counter()
+        self._store.commit(turn.record)
+        duration_ms = (time.perf_counter() - began) * 1000
+        rows = len(turn.record.events)
+        if self._tracer is not None:
+            self._tracer.add("sql.query", query="commit_turn", duration_ms=duration_ms, events=rows, tokens=len(turn.record.tokens))
+        if duration_ms > SLOW_COMMIT_MS:
+            self._log.warning(
+                "db_query_slow",
+                f"turn {turn.record.run.turn}: its commit of {rows} events took {duration_ms:.0f} ms",
+                query="commit_turn",
+                duration_ms=duration_ms,
+            )
+
+    def _release(self, turn: Turn) -> None:
+        """What the commit has justified."""
+        if turn.record.events:
+            self._shippers["events"].committed(turn.record.events[-1][0])
+        if turn.record.traces and "trace" in self._shippers:
+            self._shippers["trace"].committed(turn.record.traces[-1][0])
+        self._dispatcher.withdraw(turn.withdrawn)
+        self._dispatcher.release(turn.dispatched)
+        for fact in turn.refused:
+            self._log.info(
+                "late_result_refused",
+                f"attempt {fact.attempt} of token {fact.token_id} (epoch {fact.epoch}) is not the one that is open",
+                token_id=fact.token_id,
+                attempt=fact.attempt,
+            )
+        if turn.ended and turn.record.events:
+            self.report()
+
+    def _after(self, now_us: int, *, changed: bool) -> None:
+        for shipper in self._shippers.values():
+            shipper.ship(now_us)
+        if self.ended and not self._flushed and not any(shipper.backlog for shipper in self._shippers.values()):
+            self._flushed = True
+            self._sink.flush()
+        if self.ended or (changed and now_us - self._snapshot_us >= SNAPSHOT_EVERY_US) or now_us < self._snapshot_us:
+            self._snapshot_us = now_us
+            self.snapshot = self._take_snapshot()
+
+    # --- what comes in -------------------------------------------------------------------------------------------
+
+    def _admit(
+        self,
+        command: Command,
+        batch: list[facts.Fact],
+        keys: list[tuple[str, bytes]],
+        replies: list[Callable[[], None]],
+    ) -> None:
+        answer: dict[str, Any] = {"ok": True, "run_id": self._machine.state.run.run_id}
+        if command.key is not None:
+            known = self._keys.get(command.key)
+            if known is not None:
+                replies.append(lambda: command.reply(decode(known)))
+                return
+            self._keys[command.key] = encode_trusted(answer)
+            keys.append((command.key, self._keys[command.key]))
+        batch.append(command.fact)
+        replies.append(lambda: command.reply(answer))
+
+    def _facts_of(self, message: Finished) -> list[facts.Fact]:
+        task, shared = self._dispatcher.finished(message)
+        if message.outcomes is not None:
+            self._pids.update(outcome.pid for outcome in message.outcomes)
+            return [self._fact_of(outcome) for outcome in message.outcomes]
+        return self._lost(task, message.loss, shared=shared) if message.loss is not None else []
+
+    def _fact_of(self, outcome: Outcome) -> facts.Fact:
+        if outcome.error is None:
+            return facts.TaskSucceeded(
+                token_id=outcome.token_id,
+                attempt=outcome.attempt,
+                epoch=outcome.epoch,
+                result=None if outcome.result is None else decode(outcome.result),
+                duration_ms=outcome.duration_ms,
+                tokens=outcome.tokens,
+                cost_usd=outcome.cost_usd,
+            )
+        return facts.TaskErrored(
+            token_id=outcome.token_id,
+            attempt=outcome.attempt,
+            epoch=outcome.epoch,
+            error=self._record(outcome.error, outcome.token_id),
+            duration_ms=outcome.duration_ms,
+            tokens=outcome.tokens,
+            cost_usd=outcome.cost_usd,
+        )
+
+    def _record(self, error: ErrorInfo, token_id: str) -> ErrorRecord:
+        token = self._machine.state.tokens.get(token_id)
+        return ErrorRecord(error.type, error.message, error.retryable, error.kind, None if token is None else token.node_id)
+
+    def _lost(self, task: Task, loss: ErrorInfo, *, shared: bool) -> list[facts.Fact]:
+        """A task without outcomes; of the attempts still wanted, nobody knows how far they got."""
+        if task.tokens:
+            self._log.error(
+                "executor_rpc_failed",
+                f"a task with {task.size} calls was lost: {loss.type}: {loss.message}",
+                kind=loss.kind,
+                calls=task.size,
+            )
+        epoch = self._machine.epoch
+        found: list[facts.Fact] = []
+        for token_id, attempt in task.tokens.items():
+            error = self._record(loss, token_id)
+            if loss.kind == "code":
+                found.append(facts.TaskErrored(token_id=token_id, attempt=attempt, epoch=epoch, error=error))
+            else:
+                found.append(facts.TaskLost(token_id=token_id, attempt=attempt, epoch=epoch, error=error, batched=shared))
+        return found
+
+    def _room(self, node_id: str) -> int:
+        """No dispatch while the event pipeline is far behind: the outbox grows on disk, and admission slows."""
+        if any(shipper.backlog > BACKLOG_ROWS for shipper in self._shippers.values()):
+            return 0
+        return self._dispatcher.room(node_id)
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def _is_due(self, now_us: int) -> bool:
+        due_us = self._machine.state.next_due_us()
+        return due_us is not None and due_us <= now_us and not self.ended
+
+    def next_wake_us(self) -> int | None:
+        """When `handle` is to be called although nothing has come."""
+        times = [shipper.retry_at_us for shipper in self._shippers.values() if shipper.retry_at_us is not None]
+        due_us = None if self.ended else self._machine.state.next_due_us()
+        if due_us is not None:
+            times.append(due_us)
+        return min(times, default=None)
+
+    # --- telling -------------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has its terminal event."""
+        return self._machine.state.run.status in TERMINAL_RUN
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do: the run has ended and its events are acknowledged."""
+        return self.ended and self._flushed
+
+    def report(self) -> None:
+        """Tell the registry how the run stands."""
+        run = self._machine.state.run
+        self._registry.report(
+            {
+                "status": run.status,
+                "started_us": run.started_us,
+                "ended_us": run.ended_us,
+                "output": None if run.output is None else encode_trusted(run.output),
+                "error": None if run.error is None else encode_trusted(run.error.as_json()),
+                "tokens": len(self._machine.state.tokens),
+                "events": run.sequence,
+                "duration_ms": _duration_ms(run.started_us, run.ended_us),
+            }
+        )
+
+    def _take_snapshot(self) -> Snapshot:
+        state = self._machine.state
+        run = state.run
+        nodes: dict[str, dict[str, int]] = {}
+        for (node_id, status), count in state.index.counts.items():
+            if count:
+                nodes.setdefault(node_id, {})[str(status)] = count
+        return Snapshot(
+            run_id=run.run_id,
+            status=str(run.status),
+            epoch=self._machine.epoch,
+            turn=run.turn,
+            events=run.sequence,
+            tokens=len(state.tokens),
+            nodes=nodes,
+            in_flight=self._dispatcher.in_flight,
+            started_us=run.started_us,
+            ended_us=run.ended_us,
+            output=run.output if self.ended else None,
+            error=None if run.error is None else run.error.as_json(),
+            shipped=self._shippers["events"].mark,
+            ray_tasks=self._dispatcher.submitted,
+            executor_pids=tuple(sorted(self._pids)),
+        )
+
+
+def _duration_ms(started_us: int | None, ended_us: int | None) -> float | None:
+    return None if started_us is None or ended_us is None else (ended_us - started_us) / 1000

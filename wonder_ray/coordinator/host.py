@@ -1,0 +1,131 @@
+"""The thread that runs one coordinator: it owns the file, drains the mailbox into turns, and never awaits inside one.
+
+Everything else (the Ray actor, callbacks of tasks and services) only posts messages. When a turn raises, the process is to
+end: memory may then be ahead of the file, and the next coordinator goes on from what is committed.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final
+
+from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Snapshot, Wake
+from wonder_ray.coordinator.opening import Ports, open_coordinator
+from wonder_ray.errors import StorageError
+from wonder_ray.storage.lock import RunLock
+from wonder_ray.storage.sqlite import SqliteRunStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from wonder_ray.planning.facts import Fact
+    from wonder_ray.storage.layout import Layout
+
+DRAIN_MAX: Final = 10_000
+IDLE_SECONDS: Final = 3600.0
+
+
+class CoordinatorHost:
+    """Runs one coordinator until its run has ended and everything about it is told.
+
+    Args:
+        run_id: The run.
+        layout: The storage folder.
+        ports: The outside.
+        placement: What the lock file and the registry are told about where this is.
+        on_exit: Called on the thread when it is over: with None, or with the error that ended it.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        layout: Layout,
+        ports: Callable[[CoordinatorHost], Ports],
+        placement: Mapping[str, Any],
+        on_exit: Callable[[BaseException | None], None],
+    ) -> None:
+        self.run_id = run_id
+        self.layout = layout
+        self.placement = dict(placement)
+        self.snapshot: Snapshot | None = None
+        self.ended: Future[Snapshot] = Future()
+        """Done once the run has its terminal event, committed."""
+        self._ports = ports
+        self._on_exit = on_exit
+        self._mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._main, name=f"coordinator-{run_id}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def post(self, message: Message) -> None:
+        """Put a message into the mailbox; from any thread."""
+        self._mailbox.put(message)
+
+    def command(self, fact: Fact, *, key: str | None = None) -> Future[dict[str, Any]]:
+        """Post a fact; the future is done after its turn has committed."""
+        answer: Future[dict[str, Any]] = Future()
+
+        def reply(value: dict[str, Any] | Exception) -> None:
+            if isinstance(value, Exception):
+                answer.set_exception(value)
+            else:
+                answer.set_result(value)
+
+        self.post(Command(fact=fact, reply=reply, key=key))
+        return answer
+
+    def _main(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._run()
+        except BaseException as raised:  # noqa: BLE001 - reported, and the process ends
+            error = raised
+            if not self.ended.done():
+                self.ended.set_exception(raised)
+        self._on_exit(error)
+
+    def _run(self) -> None:
+        lock = RunLock(self.layout.lock_file(self.run_id))
+        if not lock.try_acquire(self.placement):
+            msg = f"run {self.run_id} is run by another coordinator on this machine, which holds {lock.path}"
+            raise StorageError(msg)
+        with SqliteRunStore(self.layout.run_file(self.run_id)) as store:
+            ports = self._ports(self)
+            coordinator, first = open_coordinator(store, ports, str(self.layout.root), self.post)
+            self.placement["epoch"] = coordinator.snapshot.epoch
+            lock.update(self.placement)
+            coordinator.handle([Command(fact=fact, reply=lambda _answer: None) for fact in first])
+            coordinator.report()
+            self._loop(coordinator, ports)
+            store.checkpoint()
+        lock.release()
+
+    def _loop(self, coordinator: Coordinator, ports: Ports) -> None:
+        self._publish(coordinator)
+        while not coordinator.finished:
+            coordinator.handle(self._drain(coordinator, ports))
+            self._publish(coordinator)
+
+    def _publish(self, coordinator: Coordinator) -> None:
+        self.snapshot = coordinator.snapshot
+        if coordinator.ended and not self.ended.done():
+            self.ended.set_result(coordinator.snapshot)
+
+    def _drain(self, coordinator: Coordinator, ports: Ports) -> list[Message]:
+        """Wait for a message or the next alarm, then take all that has come."""
+        wake_us = coordinator.next_wake_us()
+        seconds = IDLE_SECONDS if wake_us is None else max(0.0, (wake_us - ports.clock.now_us()) / 1_000_000)
+        try:
+            messages = [self._mailbox.get(timeout=min(seconds, IDLE_SECONDS))]
+        except queue.Empty:
+            return [Wake()]
+        while len(messages) < DRAIN_MAX:
+            try:
+                messages.append(self._mailbox.get_nowait())
+            except queue.Empty:
+                break
+        return messages

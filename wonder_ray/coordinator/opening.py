@@ -1,0 +1,199 @@
+"""Opening a run: lock, epoch, fence, load, first turn. The order is the protocol; nothing is read before it is fenced.
+
+1. lock the run's file (one coordinator per host and run);
+2. take an epoch in the registry, above all that it and the file know;
+3. `open` at the EventService, which fences older coordinators and tells its high-water mark;
+4. load the file's last committed turn, and go on from there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from wonder_ray.coordinator.coordinator import Command, Coordinator, Finished, Shipped, Wake
+from wonder_ray.coordinator.dispatcher import Dispatcher, Work
+from wonder_ray.coordinator.loading import state_of
+from wonder_ray.coordinator.machine import Machine
+from wonder_ray.coordinator.shipper import Shipper
+from wonder_ray.coordinator.traces import Tracer
+from wonder_ray.definitions.graph import compile_graph
+from wonder_ray.definitions.models import ActionNode, StepsNode, WorkflowDefinition
+from wonder_ray.errors import StorageError
+from wonder_ray.events.wire import RunInfo
+from wonder_ray.executor.protocol import ActionRef, StepSpec, TaskSpec
+from wonder_ray.fold import new_state
+from wonder_ray.planning.facts import Fact, Reopened, StartRun
+from wonder_ray.planning.retrying import runs_once
+from wonder_ray.values import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wonder_ray.clock import Clock
+    from wonder_ray.coordinator.ports import EventSink, ExecutorGateway, Log, Registry
+    from wonder_ray.definitions.graph import Graph
+    from wonder_ray.events.wire import OpenReply
+    from wonder_ray.resources.records import DefinitionRecord, RunRecord
+    from wonder_ray.storage.records import StoredRun
+    from wonder_ray.storage.store import RunStore
+
+    Post = Callable[[Command | Finished | Shipped | Wake], None]
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What the registry grants to a coordinator that opens a run."""
+
+    epoch: int
+    run: RunRecord
+    definition: DefinitionRecord
+
+
+class Services(Protocol):
+    """The calls of an opening that are waited for."""
+
+    def claim(self, known: int) -> Claim:
+        """Take the next epoch above `known` for the run."""
+        ...
+
+    def open_events(self, run: RunInfo, epoch: int) -> OpenReply:
+        """Fence older coordinators at the EventService; its marks."""
+        ...
+
+
+class Ports(msgspec.Struct, kw_only=True):
+    """The outside of one coordinator."""
+
+    services: Services
+    gateway: ExecutorGateway
+    sink: EventSink
+    registry: Registry
+    log: Log
+    clock: Clock
+
+
+def open_coordinator(store: RunStore, ports: Ports, storage: str, post: Post) -> tuple[Coordinator, list[Fact]]:
+    """The coordinator of the run in `store`, and the facts of its first turn.
+
+    Raises:
+        StaleEpochError: A newer coordinator owns the run.
+        StorageError: The run's file is not here, though its events say that it has begun.
+    """
+    claim = ports.services.claim(store.epoch_max())
+    info = _run_info(claim.run)
+    opened = ports.services.open_events(info, claim.epoch)
+    store.take_epoch(claim.epoch)
+    stored = store.load()
+    if stored is None and opened.mark:
+        msg = (
+            f"run {info.workflow_run_id} has {opened.mark} events, but its file in {storage!r} is empty: it was lost with its "
+            "disk, or lies on another machine; resume it where the file is"
+        )
+        raise StorageError(msg)
+    definition = WorkflowDefinition.model_validate_json(claim.definition.definition)
+    graph = compile_graph(definition)
+    coordinator = _coordinator(store, ports, storage, post, claim, definition, graph, stored, info, opened)
+    return coordinator, [_first_fact(claim, stored)] if stored is None or not coordinator.ended else []
+
+
+def _run_info(run: RunRecord) -> RunInfo:
+    return RunInfo(
+        workflow_run_id=run.run_id,
+        workspace_id=run.workspace_id,
+        project_id=run.project_id,
+        root_run_id=run.root_run_id,
+        parent_run_id=run.parent_run_id,
+        workflow_name=run.workflow_name,
+        workflow_version=run.workflow_version,
+    )
+
+
+def _first_fact(claim: Claim, stored: StoredRun | None) -> Fact:
+    if stored is not None:
+        return Reopened(previous_epoch=stored.epoch_max if stored.epoch_max < claim.epoch else claim.epoch - 1)
+    run = claim.run
+    return StartRun(
+        input=decode(run.input),
+        workflow_name=run.workflow_name,
+        workflow_version=run.workflow_version,
+        key=run.key,
+        labels=run.labels or None,
+    )
+
+
+def _coordinator(  # noqa: PLR0913 - assembles what the opening has gathered
+    store: RunStore,
+    ports: Ports,
+    storage: str,
+    post: Post,
+    claim: Claim,
+    definition: WorkflowDefinition,
+    graph: Graph,
+    stored: StoredRun | None,
+    info: RunInfo,
+    opened: OpenReply,
+) -> Coordinator:
+    state = new_state(info.workflow_run_id) if stored is None else state_of(stored)
+    tracer = Tracer(0 if stored is None else stored.last_trace_sequence) if claim.run.trace else None
+    machine = Machine(graph, state, epoch=claim.epoch, tracer=tracer)
+    dispatcher = Dispatcher(work_of(definition, graph, info, storage), ports.gateway, post, epoch=claim.epoch)
+    shippers = [Shipper("events", info, claim.epoch, store, ports.sink, post, opened)]
+    shippers[0].committed(state.run.sequence)
+    if tracer is not None:
+        shippers.append(Shipper("trace", info, claim.epoch, store, ports.sink, post, opened))
+        shippers[1].committed(0 if stored is None else stored.last_trace_sequence)
+    return Coordinator(
+        machine=machine,
+        store=store,
+        dispatcher=dispatcher,
+        shippers=shippers,
+        sink=ports.sink,
+        registry=ports.registry,
+        log=ports.log,
+        clock=ports.clock,
+        keys={} if stored is None else dict(stored.keys),
+        tracer=tracer,
+    )
+
+
+def work_of(definition: WorkflowDefinition, graph: Graph, info: RunInfo, storage: str) -> dict[str, Work]:
+    """Node -> what its tasks look like; nodes that run the same action with the same resources share a lane."""
+    work: dict[str, Work] = {}
+    for node in definition.nodes:
+        if isinstance(node, (ActionNode, StepsNode)):
+            spec = _spec(node, definition, info, storage)
+            resources = node.resources.model_dump(exclude_none=True, exclude_defaults=False)
+            batch = node.batch and node.timeout_s is None and not runs_once(graph.nodes[node.id])
+            what = msgspec.json.encode([spec.action, spec.steps, resources, batch], order="sorted").decode()
+            work[node.id] = Work(lane=what, spec=spec, resources=_ray_options(resources), batch=batch)
+    return work
+
+
+def _ray_options(resources: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in resources.items() if value or name == "num_cpus"}
+
+
+def _spec(node: ActionNode | StepsNode, definition: WorkflowDefinition, info: RunInfo, storage: str) -> TaskSpec:
+    return TaskSpec(
+        run_id=info.workflow_run_id,
+        workflow_name=info.workflow_name,
+        node_id=node.id,
+        epoch=0,
+        action=ActionRef.parse(node.action) if isinstance(node, ActionNode) else None,
+        steps=None if isinstance(node, ActionNode) else [_step(step) for step in node.steps],
+        bundle=definition.bundle,
+        storage=storage,
+    )
+
+
+def _step(step: Any) -> StepSpec:  # noqa: ANN401 - a models.Step
+    return StepSpec(
+        name=step.name,
+        action=ActionRef.parse(step.action),
+        input=step.input,
+        output=step.output,
+        when=step.when,
+        on_failure=step.on_failure,
+        max_attempts=step.max_attempts,
+    )
