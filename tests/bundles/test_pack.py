@@ -28,13 +28,18 @@ def greet(name):
 """
 
 
+FILES = ["flow_to_pack.py", "helper_of_flow.py", "sub/__init__.py", "sub/more.py"]
+
+
 @pytest.fixture
 def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A user's folder with `flow_to_pack.py`, imported."""
     folder = tmp_path / "project"
     write(folder / "flow_to_pack.py", FLOW)
     write(folder / "helper_of_flow.py", "def word():\n    return 'hello '\n")
+    write(folder / "sub" / "__init__.py", "")
     write(folder / "sub" / "more.py", "x = 1\n")
+    write(folder / "unrelated" / "other.py", "")
     monkeypatch.syspath_prepend(str(folder))
     before = set(sys.modules)
     yield importlib.import_module("flow_to_pack")
@@ -50,7 +55,7 @@ def write(path: Path, text: str) -> None:
 
 def test_the_folder_of_a_lone_file_is_packed(flow: Any) -> None:
     bundle = pack([flow.greet])
-    assert sorted(bundle.manifest.files) == ["flow_to_pack.py", "helper_of_flow.py", "sub/more.py"]
+    assert sorted(bundle.manifest.files) == FILES
     assert bundle.manifest.targets == ["flow_to_pack:greet"]
     assert bundle.manifest.python is None
 
@@ -96,7 +101,13 @@ def test_what_is_no_source_stays_out(flow: Any, tmp_path: Path) -> None:
     write(project / "mine" / "resources.sqlite", "")
     write(project / "mine" / "d.py", "")
     bundle = pack([flow.greet], exclude=[project / "storage"])
-    assert sorted(bundle.manifest.files) == ["flow_to_pack.py", "helper_of_flow.py", "sub/more.py"]
+    assert sorted(bundle.manifest.files) == FILES
+
+
+def test_a_folder_that_is_no_package_is_packed_when_it_is_imported_or_named(flow: Any, tmp_path: Path) -> None:
+    assert "unrelated/other.py" in pack([flow.greet], root=tmp_path / "project").manifest.files
+    write(tmp_path / "project" / "helper_of_flow.py", "import unrelated.other")
+    assert "unrelated/other.py" in pack([flow.greet]).manifest.files
 
 
 def test_loose_data_files_come_by_pattern_only(flow: Any, tmp_path: Path) -> None:

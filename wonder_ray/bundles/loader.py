@@ -161,6 +161,8 @@ def _import_target(target: str, where: str, manifest: Manifest) -> Any:
 
 def _import_problem(error: BaseException, manifest: Manifest) -> str:
     text = f"{type(error).__name__}: {error}"
+    if not isinstance(error, (ImportError, SyntaxError)):
+        return f"{text} (executors import the file: what only a script should do belongs under `if __name__ == '__main__':`)"
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return text
     wanted = manifest.requirement(error.name)

@@ -62,8 +62,8 @@ def pack(
 ) -> Bundle:
     """Pack the code of actions, and of modules or packages that are named besides.
 
-    Of an action in a lone file the whole folder of that file is packed, of one in a package that package; with each of them come
-    the other modules of the user's own that they import. `tree` says which files count. Installed modules are not packed but
+    Of an action in a lone file the folder of that file is packed, of one in a package that package; with each of them come the
+    other modules of the user's own that they import. `tree` says which files count. Installed modules are not packed but
     listed in the manifest. Actions that only their value can transport (lambdas, notebooks) are pickled.
 
     Args:
@@ -138,7 +138,10 @@ def _roots(
         top = base / name.partition(".")[0]
         is_package = top.is_dir() and ("." in name or source_path(module) == top / "__init__.py")
         folders[top if is_package else base] = base
-    return [tree.collect_folder(folder, base=base, exclude=exclude, data=data) for folder, base in sorted(folders.items())]
+    return [
+        tree.collect_folder(folder, base=base, exclude=exclude, data=data, is_deep=folder != base)
+        for folder, base in sorted(folders.items())
+    ]
 
 
 def _check_inside(module: ModuleType, name: str, base: Path) -> None:

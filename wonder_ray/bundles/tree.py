@@ -1,10 +1,10 @@
 """Which files of a user's folder are packed.
 
-Python source (`.py`) in every folder that can be imported from (its name is an identifier), and, inside packages (below an
-`__init__.py`), other small files beside it: templates, prompts, schemas, SQL. Loose data files beside a script are left out,
-since a workflow may write its results there, and every run would then be a new version; a package, or `data=` patterns,
-brings them in. Left out everywhere: hidden files, virtual environments, caches, compiled code, archives, databases, notebooks
-and what looks like a key.
+Of the folder of a lone file: the Python source in it and the packages in it (folders with an `__init__.py`); other subfolders
+only when the code imports them, or when the folder is named as `root`. Of a package: all Python source, and other small files:
+templates, prompts, schemas, SQL. Loose data files beside a script are left out, since a workflow may write its results there,
+and every run would then be a new version; a package, or `data=` patterns, brings them in. Left out everywhere: hidden files, virtual
+environments, caches, compiled code, archives, databases, notebooks and what looks like a key.
 """
 
 from __future__ import annotations
@@ -34,11 +34,15 @@ Files = dict[str, bytes]
 """Path in the bundle (with `/`) -> content."""
 
 
-def collect_folder(root: Path, *, base: Path, exclude: Collection[Path], data: Iterable[str] = ()) -> Files:
-    """The files of the folder `root`, under their paths relative to `base` (which goes on `sys.path`)."""
+def collect_folder(root: Path, *, base: Path, exclude: Collection[Path], data: Iterable[str] = (), is_deep: bool = True) -> Files:
+    """The files of the folder `root`, under their paths relative to `base` (which goes on `sys.path`).
+
+    Unless `is_deep`, of the folders in `root` only packages and those that a `data` pattern begins with are entered.
+    """
     patterns = tuple(data)
+    entered = None if is_deep else {pattern.partition("/")[0] for pattern in patterns if "/" in pattern}
     files: Files = {}
-    for folder, in_package in _folders(root, base, {path.resolve() for path in exclude}):
+    for folder, in_package in _folders(root, base, {path.resolve() for path in exclude}, entered):
         for path in sorted(folder.iterdir()):
             if path.is_file() and _is_packed(path, path.relative_to(base), in_package=in_package, patterns=patterns):
                 _add(files, path, path.relative_to(base).as_posix())
@@ -78,8 +82,8 @@ def check_size(files: Files) -> None:
         )
 
 
-def _folders(root: Path, base: Path, exclude: set[Path]) -> Iterator[tuple[Path, bool]]:
-    """Every folder to look into, and whether it lies in a package."""
+def _folders(root: Path, base: Path, exclude: set[Path], entered: set[str] | None) -> Iterator[tuple[Path, bool]]:
+    """Every folder to look into, and whether it lies in a package; directly in `root` only packages and `entered`, if given."""
     packages: set[Path] = set()
     for count, (name, subfolders, names) in enumerate(os.walk(root, onerror=_raise)):
         if count > _FOLDERS_MAX:
@@ -91,6 +95,8 @@ def _folders(root: Path, base: Path, exclude: set[Path]) -> Iterator[tuple[Path,
             packages.add(folder)
         in_package = folder in packages
         subfolders[:] = sorted(sub for sub in subfolders if _is_walked(folder / sub, exclude, in_package=in_package))
+        if folder == root and entered is not None:
+            subfolders[:] = [sub for sub in subfolders if sub in entered or (folder / sub / "__init__.py").exists()]
         yield folder, in_package
 
 
