@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wonder_ray.errors import StorageError
-from wonder_ray.ids import check_run_id
+from wonder_ray.ids import RUN_ID_PATTERN, check_run_id
 from wonder_ray.storage.filesystem import refuse_network
 
 ENVIRONMENT_VARIABLE: Final = "WONDER_STORAGE"
@@ -60,10 +60,10 @@ class Layout:
 
     def run_ids(self) -> list[str]:
         """The runs that have a file here, oldest first."""
-        try:
-            return sorted(entry.name.removesuffix(".sqlite") for entry in self.runs.iterdir() if entry.name.endswith(".sqlite"))
-        except FileNotFoundError:
+        if not self.runs.is_dir():
             return []
+        names = (entry.name.removesuffix(".sqlite") for entry in self.runs.iterdir() if entry.name.endswith(".sqlite"))
+        return sorted(name for name in names if RUN_ID_PATTERN.fullmatch(name))
 
     def prepare(self) -> Layout:
         """Make the folders (only their owner may enter) and prove that they can be written to.

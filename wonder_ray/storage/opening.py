@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import time
 from typing import TYPE_CHECKING, Final
 
 import apsw
@@ -28,7 +27,6 @@ LAST_AFFECTED: Final = (3, 51, 2)
 BUSY_MS: Final = 2_000
 """How long a coordinator waits for readers, which hold a file for milliseconds."""
 READER_BUSY_MS: Final = 300
-_PAUSE_SECONDS: Final = 0.002
 
 
 def open_writer(path: Path, vfs: str | None) -> apsw.Connection:
@@ -46,7 +44,6 @@ def open_writer(path: Path, vfs: str | None) -> apsw.Connection:
         with _explained(path, "open"):
             connection.set_busy_timeout(BUSY_MS)
             connection.execute(schema.WRITER_PRAGMAS).fetchall()  # to the end: each pragma answers with a row
-            _seize(connection)
             _check(connection, path, new=new)
             migrate(connection, schema.MIGRATIONS, path)
             _check_settings(connection, path)
@@ -161,21 +158,6 @@ def _explained(path: Path, what: str) -> Iterator[None]:
         yield
     except apsw.Error as error:
         raise explain(error, path, what) from error
-
-
-def _seize(connection: apsw.Connection) -> None:
-    """Take the file's exclusive lock, which the first read does; SQLite itself does not wait for it."""
-    deadline = time.monotonic() + BUSY_MS / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
-            connection.execute(schema.BEGIN)
-            connection.execute("ROLLBACK")
-            return
-        except apsw.BusyError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE_SECONDS)
 
 
 def _check(connection: apsw.Connection, path: Path, *, new: bool) -> None:

@@ -4,6 +4,9 @@ Text, integers and floats lie in columns as they are, enumerations as their text
 None). A field that has no column of its own (one that a newer release added) goes into the column `rest`, a JSON object,
 so that it survives without a migration.
 
+Every row ends in a checksum of itself, so that a bit that flipped on the disk is found when the row is read: SQLite checks
+the form of its pages, not their content.
+
 >>> from wonder_ray.state import Fanout
 >>> rows = RowCodec("fanouts", Fanout, ("ordinal", "id", "transition_id", "parent_id", "count", "items"))
 >>> rows.encode(Fanout(id="f_1", ordinal=1, transition_id="a->b", parent_id="t_1", count=2, items=["x", "y"]))[:6]
@@ -13,6 +16,7 @@ so that it survives without a migration.
 from __future__ import annotations
 
 import operator
+import zlib
 from enum import StrEnum
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, get_args, get_type_hints
@@ -22,7 +26,7 @@ import msgspec
 from wonder_ray.state import Fanout, Group, Run, Token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 S = TypeVar("S", bound=msgspec.Struct)
 Value: TypeAlias = str | bytes | int | float | None
@@ -30,6 +34,26 @@ Value: TypeAlias = str | bytes | int | float | None
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _encoder = msgspec.json.Encoder()
 _raw_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def seal(row: tuple[Value, ...]) -> tuple[Value, ...]:
+    """A row with its checksum at the end."""
+    return (*row, zlib.crc32(_pack(row)))
+
+
+def unseal(row: Sequence[Any], table: str) -> tuple[Any, ...]:
+    """A row without its checksum; a `ValueError` when they do not match."""
+    content = tuple(row[:-1])
+    if row[-1] != zlib.crc32(_pack(content)):
+        msg = f"a row of {table} does not match its checksum"
+        raise ValueError(msg)
+    return content
+
+
+def unseal_all(found: Iterable[Sequence[Any]], table: str) -> Iterator[tuple[Any, ...]]:
+    """`unseal` for every row of a table."""
+    return (unseal(row, table) for row in found)
 
 
 class RowCodec(Generic[S]):
@@ -41,6 +65,7 @@ class RowCodec(Generic[S]):
         fields: The fields that have a column, in the order of the row.
         renamed: Field -> column, where the field's name would need quotes in SQL.
         left_out: Fields that lie elsewhere, and are handed to `decode` from there.
+        beside: Columns of the table that are no fields; their values are handed to `encode`.
     """
 
     def __init__(
@@ -51,10 +76,11 @@ class RowCodec(Generic[S]):
         *,
         renamed: Mapping[str, str] | None = None,
         left_out: Sequence[str] = (),
+        beside: Sequence[str] = (),
     ) -> None:
         hints = get_type_hints(struct)
         self.table: Final = table
-        self.columns: Final = (*((renamed or {}).get(name, name) for name in fields), "rest")
+        self.columns: Final = (*((renamed or {}).get(name, name) for name in fields), "rest", *beside, "crc")
         self._struct = struct
         self._fields = tuple(fields)
         self._get = operator.attrgetter(*fields)
@@ -62,25 +88,28 @@ class RowCodec(Generic[S]):
         self._rest_decoders = {name: msgspec.json.Decoder(hints[name]) for name in self._rest}
         json = [(position, hints[name]) for position, name in enumerate(fields) if not _is_plain(hints[name])]
         self._json = tuple(position for position, _ in json)
+        self._bools = tuple(position for position, name in enumerate(fields) if hints[name] is bool)
         self._from_column: tuple[tuple[int, Callable[[Any], Any]], ...] = (
             *((position, msgspec.json.Decoder(hint).decode) for position, hint in json),
             *((position, made) for position, name in enumerate(fields) if (made := _maker(hints[name])) is not None),
         )
 
-    def encode(self, record: S) -> tuple[Value, ...]:
+    def encode(self, record: S, *beside: Value) -> tuple[Value, ...]:
         """The row of a struct, in the order of `columns`."""
         row = list(self._get(record))
         for position in self._json:
             value = row[position]
             if value is not None:
                 row[position] = _encoder.encode(value).decode()
+        for position in self._bools:
+            row[position] = int(row[position])
         rest = {name: getattr(record, name) for name in self._rest}
         row.append(_encoder.encode(rest).decode() if rest else None)
-        return tuple(row)
+        return seal((*row, *beside))
 
     def decode(self, row: Sequence[Any], **elsewhere: Any) -> S:
         """The struct of a row as `encode` made it; `elsewhere` are the fields that were left out."""
-        values = list(row)
+        values = list(unseal(row, self.table))
         for position, make in self._from_column:
             if values[position] is not None:
                 values[position] = make(values[position])
@@ -97,14 +126,13 @@ class RowCodec(Generic[S]):
         order = " ORDER BY ordinal" if "ordinal" in self.columns else ""
         return f"SELECT {', '.join(self.columns)} FROM {self.table}{order}"  # noqa: S608 - names written in this file
 
-    def upsert(self, *beside: str) -> str:
-        """SQL: insert a row, or replace the one of the same primary key; `beside` are columns after those of `encode`.
+    def upsert(self) -> str:
+        """SQL: insert a row, or replace the one of the same ordinal.
 
         A REPLACE overwrites in place: no table has an index.
         """
-        columns = (*self.columns, *beside)
-        places = ", ".join("?" * len(columns))
-        return f"INSERT OR REPLACE INTO {self.table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608 - as above
+        columns, places = ", ".join(self.columns), ", ".join("?" * len(self.columns))
+        return f"INSERT OR REPLACE INTO {self.table} ({columns}) VALUES ({places})"  # noqa: S608 - as above
 
 
 def encode_json(value: object) -> str | None:
@@ -160,10 +188,11 @@ RUN: Final = RowCodec(
         *("cancel_reason", "turn", "sequence"),
     ),
     left_out=RUN_VALUES,
+    beside=("id", "last_sequence", "last_trace_sequence"),
 )
 RUN_VALUE_DECODERS: Final = {name: msgspec.json.Decoder(get_type_hints(Run)[name]).decode for name in RUN_VALUES}
 
-PUT_RUN: Final = RUN.upsert("id", "last_sequence", "last_trace_sequence")
+PUT_RUN: Final = RUN.upsert()
 PUT_TOKEN: Final = TOKENS.upsert()
 PUT_GROUP: Final = GROUPS.upsert()
 PUT_FANOUT: Final = FANOUTS.upsert()

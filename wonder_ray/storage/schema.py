@@ -1,6 +1,7 @@
 """All SQL of a run's file, in one place.
 
 A new version of the schema is a new entry at the end of `MIGRATIONS`; entries that were released are never changed.
+Each row ends in `crc`, a checksum of the row (see `rows.py`): a row that is changed by hand must be given a new one.
 The comments inside the tables are stored in the file: `.schema` in the sqlite3 shell shows them.
 """
 
@@ -19,7 +20,8 @@ MIGRATIONS: Final = (
     """
     CREATE TABLE meta (
       key TEXT PRIMARY KEY,             -- definition, bundle, run info, ...; 'epoch': the newest coordinator's
-      value ANY NOT NULL
+      value ANY NOT NULL,
+      crc INTEGER NOT NULL              -- of this row, in every table
     ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE run (                  -- one row, written by every turn: keep it small
@@ -29,12 +31,14 @@ MIGRATIONS: Final = (
       turn INTEGER NOT NULL, sequence INTEGER NOT NULL,
       last_sequence INTEGER NOT NULL,   -- of events, also when their outbox rows are gone
       last_trace_sequence INTEGER NOT NULL,
-      rest TEXT                         -- JSON of fields that have no column
+      rest TEXT,                        -- JSON of fields that have no column
+      crc INTEGER NOT NULL
     ) STRICT;
 
     CREATE TABLE run_values (           -- one row; beside `run` so that no turn rewrites a large input
       id INTEGER PRIMARY KEY CHECK (id = 1),
-      input TEXT, output TEXT, error TEXT  -- JSON
+      input TEXT, output TEXT, error TEXT,  -- JSON
+      crc INTEGER NOT NULL
     ) STRICT;
 
     CREATE TABLE tokens (
@@ -44,7 +48,7 @@ MIGRATIONS: Final = (
       fanout_id TEXT, branch_index INTEGER, join_id TEXT,
       attempt INTEGER NOT NULL, epoch INTEGER NOT NULL, failures TEXT NOT NULL, solo INTEGER NOT NULL, due_us INTEGER,
       input TEXT, result TEXT, error TEXT, cause TEXT,  -- JSON
-      rest TEXT
+      rest TEXT, crc INTEGER NOT NULL
     ) STRICT;
 
     CREATE TABLE groups (
@@ -52,7 +56,7 @@ MIGRATIONS: Final = (
       id TEXT NOT NULL, name TEXT NOT NULL, opener_id TEXT NOT NULL, parent_id TEXT, status TEXT NOT NULL,
       size INTEGER NOT NULL, active INTEGER NOT NULL, arrived INTEGER NOT NULL, failures INTEGER NOT NULL,
       tolerated ANY,                    -- a count (integer) or a fraction (real)
-      rest TEXT
+      rest TEXT, crc INTEGER NOT NULL
     ) STRICT;
 
     CREATE TABLE fanouts (
@@ -60,30 +64,31 @@ MIGRATIONS: Final = (
       id TEXT NOT NULL, transition_id TEXT NOT NULL, parent_id TEXT NOT NULL, count INTEGER NOT NULL,
       items TEXT,                       -- JSON
       item_name TEXT NOT NULL, max_concurrency INTEGER, outer_id TEXT, outer_index INTEGER,
-      rest TEXT
+      rest TEXT, crc INTEGER NOT NULL
     ) STRICT;
 
     CREATE TABLE context_log (          -- the context is this log: deltas, never a snapshot
       position INTEGER PRIMARY KEY,
       turn INTEGER NOT NULL, scope_id TEXT NOT NULL, target TEXT NOT NULL, op TEXT NOT NULL,
-      value BLOB NOT NULL               -- JSON
+      value BLOB NOT NULL,              -- JSON
+      crc INTEGER NOT NULL
     ) STRICT;
 
     CREATE TABLE iterations (
-      scope_id TEXT NOT NULL, transition_id TEXT NOT NULL, count INTEGER NOT NULL,
+      scope_id TEXT NOT NULL, transition_id TEXT NOT NULL, count INTEGER NOT NULL, crc INTEGER NOT NULL,
       PRIMARY KEY (scope_id, transition_id)
     ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE handled (              -- messages by key, with the reply that a repetition gets
-      key TEXT PRIMARY KEY, reply BLOB NOT NULL
+      key TEXT PRIMARY KEY, reply BLOB NOT NULL, crc INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE outbox (               -- events that are not yet sealed in a finished Parquet file
-      sequence INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, line BLOB NOT NULL
+      sequence INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, line BLOB NOT NULL, crc INTEGER NOT NULL
     ) STRICT;
 
     CREATE TABLE trace_outbox (
-      sequence INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, line BLOB NOT NULL
+      sequence INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, line BLOB NOT NULL, crc INTEGER NOT NULL
     ) STRICT;
     """,
 )
@@ -116,38 +121,38 @@ QUICK_CHECK: Final = "PRAGMA quick_check(1)"
 # Start a turn: take the write lock at once, never in the middle.
 BEGIN: Final = "BEGIN IMMEDIATE"
 
-# One fact beside the run.
-GET_META: Final = "SELECT value FROM meta WHERE key = ?"
-SET_META: Final = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
+# The facts beside the run: all of them, and one.
+GET_ALL_META: Final = "SELECT key, value, crc FROM meta"
+GET_META: Final = "SELECT key, value, crc FROM meta WHERE key = ?"
+SET_META: Final = "INSERT OR REPLACE INTO meta (key, value, crc) VALUES (?, ?, ?)"
 
-# The run's row is written by statements that `rows.py` makes from the struct; these are what lies beside it.
-GET_MARKS: Final = "SELECT last_sequence, last_trace_sequence FROM run"
-GET_RUN_VALUES: Final = "SELECT input, output, error FROM run_values"
-PUT_RUN_VALUES: Final = "INSERT OR REPLACE INTO run_values (id, input, output, error) VALUES (1, ?, ?, ?)"
+# The run's row is written by statements that `rows.py` makes from the struct; these are for what lies beside it.
+GET_RUN_VALUES: Final = "SELECT input, output, error, crc FROM run_values"
+PUT_RUN_VALUES: Final = "INSERT OR REPLACE INTO run_values (id, input, output, error, crc) VALUES (1, ?, ?, ?, ?)"
 
 # The whole context, in the order it was written.
-GET_DELTAS: Final = "SELECT scope_id, target, op, value FROM context_log ORDER BY position"
-ADD_DELTA: Final = "INSERT INTO context_log (turn, scope_id, target, op, value) VALUES (?, ?, ?, ?, ?)"
+GET_DELTAS: Final = "SELECT turn, scope_id, target, op, value, crc FROM context_log ORDER BY position"
+ADD_DELTA: Final = "INSERT INTO context_log (turn, scope_id, target, op, value, crc) VALUES (?, ?, ?, ?, ?, ?)"
 
 # How often a transition was taken in a branch.
-GET_ITERATIONS: Final = "SELECT scope_id, transition_id, count FROM iterations ORDER BY scope_id, transition_id"
-PUT_ITERATION: Final = "INSERT OR REPLACE INTO iterations (scope_id, transition_id, count) VALUES (?, ?, ?)"
+GET_ITERATIONS: Final = "SELECT scope_id, transition_id, count, crc FROM iterations ORDER BY scope_id, transition_id"
+PUT_ITERATION: Final = "INSERT OR REPLACE INTO iterations (scope_id, transition_id, count, crc) VALUES (?, ?, ?, ?)"
 
 # Plain INSERT: a message that is recorded twice was handled twice, and its turn must not commit.
-GET_KEYS: Final = "SELECT key, reply FROM handled"
-ADD_KEY: Final = "INSERT INTO handled (key, reply) VALUES (?, ?)"
+GET_KEYS: Final = "SELECT key, reply, crc FROM handled"
+ADD_KEY: Final = "INSERT INTO handled (key, reply, crc) VALUES (?, ?, ?)"
 
 # The outboxes: append, read a range, drop what is sealed.
 ADD_OUTBOX: Final = MappingProxyType(
     {
-        "events": "INSERT INTO outbox (epoch, sequence, line) VALUES (?, ?, ?)",
-        "trace": "INSERT INTO trace_outbox (epoch, sequence, line) VALUES (?, ?, ?)",
+        "events": "INSERT INTO outbox (sequence, epoch, line, crc) VALUES (?, ?, ?, ?)",
+        "trace": "INSERT INTO trace_outbox (sequence, epoch, line, crc) VALUES (?, ?, ?, ?)",
     }
 )
 GET_OUTBOX: Final = MappingProxyType(
     {
-        "events": "SELECT sequence, epoch, line FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
-        "trace": "SELECT sequence, epoch, line FROM trace_outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        "events": "SELECT sequence, epoch, line, crc FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        "trace": "SELECT sequence, epoch, line, crc FROM trace_outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
     }
 )
 FORGET_OUTBOX: Final = MappingProxyType(

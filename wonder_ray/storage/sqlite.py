@@ -21,7 +21,7 @@ from wonder_ray.storage.records import ContextDelta, StoredRun
 from wonder_ray.storage.store import OUTBOX_LIMIT, Stream, check_dense, check_epoch_current, check_epoch_taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from wonder_ray.state import Run
@@ -58,7 +58,7 @@ class SqliteRunStore:
         self._run_values: tuple[str | None, ...] | None = None
         """What `run_values` holds: written again only when it changes."""
         self._connection: apsw.Connection | None = (opening.open_snapshot if read_only else opening.open_writer)(path, vfs)
-        self._epoch = self._call("open", self._read_marks)
+        self._epoch = self._read("open", self._read_marks)
 
     def __enter__(self) -> Self:
         return self
@@ -70,10 +70,7 @@ class SqliteRunStore:
 
     def load(self) -> StoredRun | None:
         """The run as its last committed turn left it; None when no turn was committed yet."""
-        try:
-            return self._call("load", self._load)
-        except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
-            raise opening.damaged(self.path, "load", error) from error
+        return self._read("load", self._load)
 
     def commit(self, record: TurnRecord) -> None:
         """Store one turn in one transaction; durable when this returns. See `RunStore.commit`."""
@@ -88,7 +85,7 @@ class SqliteRunStore:
     def outbox(self, stream: Stream, after: int = 0, limit: int = OUTBOX_LIMIT) -> list[tuple[int, int, bytes]]:
         """Up to `limit` stored (sequence number, epoch, line) with a sequence number above `after`, ascending."""
         sql = schema.GET_OUTBOX[stream]
-        return self._call("read the outbox", lambda connection: _fetch(connection, sql, (after, limit)))
+        return self._read("read the outbox", lambda connection: _fetch(connection, sql, "an outbox", after, limit))
 
     def forget(self, stream: Stream, up_to: int) -> None:
         """Drop the rows up to and with this sequence number, which are sealed in finished files."""
@@ -103,7 +100,7 @@ class SqliteRunStore:
     def take_epoch(self, epoch: int) -> None:
         """Record durably that a coordinator goes on under this epoch. See `RunStore.take_epoch`."""
         check_epoch_taken(epoch, self._epoch, str(self.path))
-        self._write("take an epoch", lambda connection: connection.execute(schema.SET_META, (EPOCH_KEY, epoch)))
+        self._write("take an epoch", lambda connection: connection.execute(schema.SET_META, rows.seal((EPOCH_KEY, epoch))))
         self._epoch = epoch
 
     def set_meta(self, values: Mapping[str, bytes]) -> None:
@@ -112,8 +109,8 @@ class SqliteRunStore:
 
     def get_meta(self, key: str) -> bytes | None:
         """A fact stored beside the run, or None."""
-        found = self._call("read a fact", lambda connection: _fetch(connection, schema.GET_META, (key,)))
-        return found[0][0] if found and key != EPOCH_KEY else None
+        found = self._read("read a fact", lambda connection: _fetch(connection, schema.GET_META, "meta", key))
+        return found[0][1] if found and key != EPOCH_KEY else None
 
     # --- upkeep --------------------------------------------------------------------------------------------------
 
@@ -170,18 +167,25 @@ class SqliteRunStore:
             raise opening.explain(error, self.path, what) from error
         raise error
 
+    def _read(self, what: str, action: Callable[[apsw.Connection], T]) -> T:
+        """Read; a row that cannot be right means that the file is damaged."""
+        try:
+            return self._call(what, action)
+        except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+            raise opening.damaged(self.path, what, error) from error
+
     def _read_marks(self, connection: apsw.Connection) -> int:
-        found: Any = connection.execute(schema.GET_MARKS).fetchone()
-        self._last = (0, 0) if found is None else found
-        epoch: Any = connection.execute(schema.GET_META, (EPOCH_KEY,)).fetchone()
-        return 0 if epoch is None else int(epoch[0])
+        run = _fetch(connection, rows.RUN.select(), "run")
+        self._last = run[0][-2:] if run else (0, 0)
+        # All facts, so that one whose key is damaged is noticed, and not taken for absent.
+        facts = dict(_fetch(connection, schema.GET_ALL_META, "meta"))
+        return int(facts.get(EPOCH_KEY, 0))
 
     def _load(self, connection: apsw.Connection) -> StoredRun | None:
         row = connection.execute(rows.RUN.select()).fetchone()
         if row is None:
             return None
-        values: Any = connection.execute(schema.GET_RUN_VALUES).fetchone()
-        self._run_values = values
+        self._run_values = values = _fetch(connection, schema.GET_RUN_VALUES, "run_values")[0]
         decoded = {
             name: None if text is None else rows.RUN_VALUE_DECODERS[name](text)
             for name, text in zip(rows.RUN_VALUES, values, strict=True)
@@ -191,9 +195,9 @@ class SqliteRunStore:
             tokens=[rows.TOKENS.decode(row) for row in connection.execute(rows.TOKENS.select())],
             groups=[rows.GROUPS.decode(row) for row in connection.execute(rows.GROUPS.select())],
             fanouts=[rows.FANOUTS.decode(row) for row in connection.execute(rows.FANOUTS.select())],
-            deltas=[ContextDelta(*row) for row in connection.execute(schema.GET_DELTAS)],
-            iterations=_fetch(connection, schema.GET_ITERATIONS),
-            keys=dict(connection.execute(schema.GET_KEYS)),
+            deltas=[ContextDelta(*row[1:]) for row in _fetch(connection, schema.GET_DELTAS, "context_log")],
+            iterations=_fetch(connection, schema.GET_ITERATIONS, "iterations"),
+            keys=dict(_fetch(connection, schema.GET_KEYS, "handled")),
             epoch_max=self._epoch,
             last_sequence=self._last[0],
             last_trace_sequence=self._last[1],
@@ -207,46 +211,41 @@ class SqliteRunStore:
         )
         _set_meta(connection, record.meta)
         if record.epoch > self._epoch:
-            connection.execute(schema.SET_META, (EPOCH_KEY, record.epoch))
+            connection.execute(schema.SET_META, rows.seal((EPOCH_KEY, record.epoch)))
         self._write_run(connection, record.run, last)
         _write_rows(connection, record)
         # Ahead of COMMIT is early enough: when that fails, this store is never used again.
         self._last, self._epoch = last, record.epoch
 
     def _write_run(self, connection: apsw.Connection, run: Run, last: tuple[int, int]) -> None:
-        connection.execute(rows.PUT_RUN, (*rows.RUN.encode(run), 1, *last))
+        connection.execute(rows.PUT_RUN, rows.RUN.encode(run, 1, *last))
         values = tuple(rows.encode_json(getattr(run, name)) for name in rows.RUN_VALUES)
         if values != self._run_values:
-            connection.execute(schema.PUT_RUN_VALUES, values)
+            connection.execute(schema.PUT_RUN_VALUES, rows.seal(values))
             self._run_values = values
 
 
-def _fetch(connection: apsw.Connection, sql: str, bindings: tuple[rows.Value, ...] = ()) -> list[Any]:
-    return connection.execute(sql, bindings).fetchall()
+def _fetch(connection: apsw.Connection, sql: str, table: str, *bindings: rows.Value) -> list[Any]:
+    """The rows of a query, each checked against the checksum that it ends in, and without it."""
+    return list(rows.unseal_all(connection.execute(sql, bindings), table))
 
 
 def _set_meta(connection: apsw.Connection, values: Mapping[str, bytes]) -> None:
     if EPOCH_KEY in values:
         msg = f"the fact {EPOCH_KEY!r} is kept by take_epoch"
         raise StorageError(msg)
-    _insert(connection, schema.SET_META, values.items())
+    connection.executemany(schema.SET_META, map(rows.seal, values.items()))
 
 
 def _write_rows(connection: apsw.Connection, record: TurnRecord) -> None:
-    turn = record.run.turn
-    epoch = record.epoch
-    _insert(connection, rows.PUT_TOKEN, map(rows.TOKENS.encode, record.tokens))
-    _insert(connection, rows.PUT_GROUP, map(rows.GROUPS.encode, record.groups))
-    _insert(connection, rows.PUT_FANOUT, map(rows.FANOUTS.encode, record.fanouts))
-    _insert(
-        connection, schema.ADD_DELTA, [(turn, delta.scope_id, delta.target, delta.op, delta.value) for delta in record.deltas]
-    )
-    _insert(connection, schema.PUT_ITERATION, record.iterations)
-    _insert(connection, schema.ADD_KEY, record.keys)
-    _insert(connection, schema.ADD_OUTBOX["events"], [(epoch, *row) for row in record.events])
-    _insert(connection, schema.ADD_OUTBOX["trace"], [(epoch, *row) for row in record.traces])
-
-
-def _insert(connection: apsw.Connection, sql: str, found: Iterable[Sequence[rows.Value]]) -> None:
-    """All rows with one prepared statement."""
-    connection.executemany(sql, found)
+    turn, epoch = record.run.turn, record.epoch
+    # With one prepared statement per table.
+    connection.executemany(rows.PUT_TOKEN, map(rows.TOKENS.encode, record.tokens))
+    connection.executemany(rows.PUT_GROUP, map(rows.GROUPS.encode, record.groups))
+    connection.executemany(rows.PUT_FANOUT, map(rows.FANOUTS.encode, record.fanouts))
+    deltas = ((turn, delta.scope_id, delta.target, delta.op, delta.value) for delta in record.deltas)
+    connection.executemany(schema.ADD_DELTA, map(rows.seal, deltas))
+    connection.executemany(schema.PUT_ITERATION, map(rows.seal, record.iterations))
+    connection.executemany(schema.ADD_KEY, map(rows.seal, record.keys))
+    for stream, lines in (("events", record.events), ("trace", record.traces)):
+        connection.executemany(schema.ADD_OUTBOX[stream], (rows.seal((sequence, epoch, line)) for sequence, line in lines))
