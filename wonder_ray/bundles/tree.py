@@ -3,8 +3,8 @@
 Of the folder of a lone file: the Python source in it and the packages in it (folders with an `__init__.py`); other subfolders
 only when the code imports them, or when the folder is named as `root`. Of a package: all Python source, and other small files:
 templates, prompts, schemas, SQL. Loose data files beside a script are left out, since a workflow may write its results there,
-and every run would then be a new version; a package, or `data=` patterns, brings them in. Left out everywhere: hidden files, virtual
-environments, caches, compiled code, archives, databases, notebooks and what looks like a key.
+and every run would then be a new version; a package, or `data=` patterns, brings them in. Left out everywhere: hidden files,
+virtual environments, caches, compiled code, archives, databases, notebooks and what looks like a key.
 """
 
 from __future__ import annotations
