@@ -106,34 +106,21 @@ class EventActor:
 
 
 def get_or_create(
-    storage: Path | str,
-    *,
-    instance: int | None = None,
-    settings: EventSettings | None = None,
-    name: str = ACTOR_NAME,
-    namespace: str = NAMESPACE,
-    options: dict[str, Any] | None = None,
+    storage: Path | str, *, instance: int | None = None, settings: EventSettings | None = None, **options: Any
 ) -> Any:
     """The handle of the cluster's event service, which is created if there is none; Ray must be initialised.
 
-    Args:
-        storage: The storage folder.
-        instance: See `EventService`.
-        settings: See `EventSettings`; used only by the one call that creates the actor.
-        name: The actor's name.
-        namespace: The actor's namespace.
-        options: More Ray options, such as a `scheduling_strategy` or `label_selector` for the node with the disk.
+    `instance` and `settings` are used only by the one call that creates it. `options` are Ray's, such as another `name` or
+    `namespace`, or the `label_selector` of the node with the disk.
     """
+    defaults = {"name": ACTOR_NAME, "namespace": NAMESPACE, "max_concurrency": MAX_CONCURRENCY}
     actor = ray.remote(EventActor).options(
-        name=name,
-        namespace=namespace,
         lifetime="detached",
         get_if_exists=True,
         num_cpus=0,
         max_restarts=-1,
-        max_task_retries=0,
-        max_concurrency=MAX_CONCURRENCY,
-        **(options or {}),
+        max_task_retries=0,  # a retried call would run twice, in another order; callers send again
+        **(defaults | options),
     )
     return actor.remote(str(Path(storage).absolute()), instance, settings)
 

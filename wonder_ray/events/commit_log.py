@@ -1,7 +1,7 @@
 """The commit log of one event service: what it has acknowledged and not yet sealed, and what it knows of every run.
 
 One SQLite file per instance of the service. Its owner writes to it; other instances on the same storage only fence runs in
-it (`neighbours.py`), and readers in any process read it while it is written. All SQL of `events/` is in this file.
+it (`claiming.py`), and readers in any process read it while it is written. All SQL of `events/` is here and in `log_*.py`.
 
 >>> with CommitLog.own(layout.log_path(1)) as log, log.transaction():  # doctest: +SKIP
 ...     log.append(batch, [Span(1, 1000, 1)])
@@ -9,31 +9,21 @@ it (`neighbours.py`), and readers in any process read it while it is written. Al
 
 from __future__ import annotations
 
-import secrets
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-import apsw
 import msgspec
 import pyarrow as pa
 
-from wonder_ray.errors import ServiceUnavailableError, StorageError
 from wonder_ray.events.lines import cut_lines
-from wonder_ray.events.log_schema import APPLICATION_ID, MIGRATIONS
+from wonder_ray.events.log_file import LogFile
 from wonder_ray.events.spans import Span, boundaries_of, insert, mark_of, subtract
 from wonder_ray.events.wire import OpenReply, RunInfo, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from wonder_ray.events.wire import EventBatch
 
-Mode: TypeAlias = Literal["own", "neighbour", "read"]
-
-BUSY_TIMEOUT_MS: Final = 30_000
-_FIRST_SOUND_SQLITE: Final = (3, 51, 3)
-_FIRST_WAL_SQLITE: Final = (3, 7, 0)
 _INFO_DECODER: Final = msgspec.json.Decoder(RunInfo)
 
 
@@ -72,102 +62,8 @@ class Plan(NamedTuple):
     files: list[PlannedFile]
 
 
-def check_sqlite_version(version: str) -> None:
-    """Refuse an SQLite that can lose committed pages of a WAL file with two connections (the WAL-reset bug)."""
-    found = tuple(int(part) for part in version.split(".")[:3])
-    if _FIRST_WAL_SQLITE <= found < _FIRST_SOUND_SQLITE:
-        msg = f"SQLite {version} can corrupt a WAL file (3.7.0 to 3.51.2 do): install apsw 3.51.3 or newer"
-        raise StorageError(msg)
-
-
-class CommitLog:
+class CommitLog(LogFile):
     """One open commit log. Not for several threads at once; every writing method belongs inside `transaction()`."""
-
-    def __init__(self, path: Path, mode: Mode) -> None:
-        check_sqlite_version(apsw.sqlite_lib_version())
-        self.path = path
-        try:
-            self._db = _connect(path, mode)
-        except apsw.Error as error:
-            raise self._translate(error) from error
-        try:
-            self._prepare(mode)
-        except BaseException:
-            self.close()
-            raise
-
-    @classmethod
-    def own(cls, path: Path) -> Self:
-        """Open as the one owner (who holds its lock), creating and migrating the file."""
-        if not path.exists():
-            for suffix in ("-wal", "-shm"):  # left by an earlier file of this name; SQLite would replay them into the new one
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return cls(path, "own")
-
-    @classmethod
-    def neighbour(cls, path: Path) -> Self | None:
-        """Open another instance's log to fence a run in it; None if it is gone, or was never finished."""
-        return cls._open_existing(path, "neighbour")
-
-    @classmethod
-    def read(cls, path: Path) -> Self | None:
-        """Open to read, in any process, while its owner writes; None if it is gone, or was never finished."""
-        return cls._open_existing(path, "read")
-
-    @classmethod
-    def _open_existing(cls, path: Path, mode: Mode) -> Self | None:
-        try:
-            log = cls(path, mode)
-        except StorageError as error:
-            if isinstance(error.__cause__, apsw.CantOpenError) and not path.exists():
-                return None
-            raise
-        if log._pragma("user_version") == 0:
-            log.close()
-            return None
-        return log
-
-    def close(self) -> None:
-        """Close the file; an open transaction is rolled back."""
-        self._db.close(force=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """One durable transaction: it is on disk when the block ends, or nothing of it is."""
-        self._all("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._all("COMMIT")
-        except BaseException:
-            self._rollback()
-            raise
-
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """A part of a transaction that is undone alone when its block fails."""
-        self._all("SAVEPOINT part")
-        try:
-            yield
-        except Exception:
-            self._all("ROLLBACK TO part")
-            raise
-        finally:
-            self._all("RELEASE part")
-
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Several reads that see one state of the log."""
-        self._all("BEGIN")
-        try:
-            yield
-        finally:
-            self._rollback()
 
     # ------------------------------------------------------------------------------------------- runs
 
@@ -188,7 +84,7 @@ class CommitLog:
     def finish_claim(self, run_id: str, claim: str) -> bool:
         """Own the run, unless somebody else has touched its fence since it was set with this claim."""
         self._all("UPDATE fences SET owned = 1 WHERE run_id = ? AND claim = ?", run_id, claim)
-        return self._db.changes() == 1
+        return bool(self._db.changes() == 1)
 
     def spans(self, run_id: str, stream: Stream) -> list[Span]:
         """What is held of a stream of a run, here or sealed; ordered, merged."""
@@ -237,7 +133,7 @@ class CommitLog:
 
     def elsewhere(self) -> list[tuple[str, Stream, str]]:
         """`(run, stream, log)` of all rows that lie unsealed in other logs."""
-        return self._all("SELECT run_id, stream, log FROM elsewhere")
+        return list(self._all("SELECT run_id, stream, log FROM elsewhere"))
 
     def last_sequences(self, stream: Stream) -> dict[str, int]:
         """The last row that is held of each run."""
@@ -364,81 +260,8 @@ class CommitLog:
                 self.set_elsewhere(run_id, stream, log, first)
         self._all("DELETE FROM elsewhere WHERE log = ?", other.path.name)
 
-    # -------------------------------------------------------------------------------------- machinery
-
-    def _prepare(self, mode: Mode) -> None:
-        application, version = self._pragma("application_id"), self._pragma("user_version")
-        if application not in {0, APPLICATION_ID} or (application == 0 and version != 0):
-            msg = f"{self.path} is an SQLite file, but no commit log of wonder-ray: is the storage folder right?"
-            raise StorageError(msg)
-        if version > len(MIGRATIONS):
-            msg = f"{self.path} has schema {version}, this wonder-ray knows {len(MIGRATIONS)}: use the release that wrote it"
-            raise StorageError(msg)
-        if mode == "own":
-            if version and (damage := self._pragma("quick_check(1)")) != "ok":
-                msg = f"{self.path} is damaged ({damage}): move it away; runs then send again what their own files still hold"
-                raise StorageError(msg)
-            self._migrate(version)
-
-    def _migrate(self, version: int) -> None:
-        if version == len(MIGRATIONS):
-            return
-        with self.transaction():
-            for script in MIGRATIONS[version:]:
-                self._db.execute(script)
-            if version == 0:
-                prefix = f"{int(self.path.stem):06d}-{secrets.token_hex(4)}"
-                self._all("INSERT INTO meta (key, value) VALUES ('prefix', ?)", prefix)
-            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-
-    def prefix(self) -> str:
-        """What the names of this log's files begin with: the instance, and a random part, so that no name comes twice."""
-        return self._meta("prefix")
-
-    def _meta(self, key: str) -> str:
-        return str(self._one("SELECT value FROM meta WHERE key = ?", key))
-
-    def _pragma(self, name: str) -> Any:
-        return self._one(f"PRAGMA {name}")
-
-    def _one(self, sql: str, *values: object) -> Any:
-        rows = self._all(sql, *values)
-        return rows[0][0] if rows else None
-
-    def _all(self, sql: str, *values: object) -> list[Any]:
-        try:
-            return list(self._db.execute(sql, values))
-        except apsw.Error as error:
-            raise self._translate(error) from error
-
-    def _rollback(self) -> None:
-        if not self._db.get_autocommit():
-            self._db.execute("ROLLBACK")
-
-    def _translate(self, error: apsw.Error) -> StorageError | ServiceUnavailableError:
-        if isinstance(error, apsw.FullError):
-            return ServiceUnavailableError(f"{self.path}: the disk is full; nothing is lost, free some space")
-        if isinstance(error, apsw.BusyError):
-            return ServiceUnavailableError(f"{self.path} stayed locked for {BUSY_TIMEOUT_MS} ms by another process; try again")
-        return StorageError(f"{self.path}: {error}; check the disk (space, permissions, health), then `wonder doctor`")
-
 
 _FILES_OF_PLAN: Final = "SELECT name, rows, sha256, size FROM files WHERE plan = ? ORDER BY name"
-
-
-def _connect(path: Path, mode: Mode) -> apsw.Connection:
-    access = apsw.SQLITE_OPEN_READONLY if mode == "read" else apsw.SQLITE_OPEN_READWRITE
-    flags = access | (apsw.SQLITE_OPEN_CREATE if mode == "own" else 0)
-    db = apsw.Connection(str(path), flags=flags)
-    db.set_busy_timeout(BUSY_TIMEOUT_MS)
-    if mode == "own":
-        db.execute("PRAGMA page_size = 8192")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA journal_size_limit = 67108864")
-    for pragma in ("synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
-        db.execute(f"PRAGMA {pragma}")
-    return db
 
 
 def _stored(row: tuple[bytes, int, int, int, bytes]) -> StoredBatch:

@@ -104,8 +104,9 @@ class Flusher:
         """Rows were committed."""
         with self._changed:
             self._rows, self._bytes = self._rows + rows, self._bytes + size
+            is_first = self._oldest_s == math.inf
             self._oldest_s = min(self._oldest_s, time.monotonic())
-            if self._is_large():
+            if is_first or self._is_large():
                 self._changed.notify_all()
 
     def unsealed(self) -> tuple[int, int]:
