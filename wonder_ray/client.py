@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import ray
@@ -207,15 +208,22 @@ class Client:
                 raise unwrap(error) from None
 
 
+def _wait_remotely(actor: Any, seconds: float) -> Snapshot | None:
+    snapshot: Snapshot | None = ray.get(actor.wait.remote(seconds), timeout=seconds + CALL_SECONDS)
+    return snapshot
+
+
 class Run:
     """One run.
 
     Attributes:
         id: Its id.
+        last_snapshot: What its coordinator last told while it was waited for.
     """
 
     def __init__(self, client: Client, record: RunRecord) -> None:
         self.id = record.run_id
+        self.last_snapshot: Snapshot | None = None
         self._client = client
 
     def __repr__(self) -> str:
@@ -243,7 +251,7 @@ class Run:
             left = POLL_SECONDS if deadline is None else min(POLL_SECONDS, deadline - time.monotonic())
             if left <= 0:
                 return None
-            self._ask(lambda actor, left=left: ray.get(actor.wait.remote(left), timeout=left + CALL_SECONDS))
+            self.last_snapshot = self._ask(partial(_wait_remotely, seconds=left)) or self.last_snapshot
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
         """Ask the coordinator, starting it when it does not live; None when it dies while it is asked."""
