@@ -6,8 +6,8 @@ lost, which their sender notices, counts and reports.
 
 Example:
     get_or_create("/var/lib/wonder")                        # once, by whoever starts the platform
-    log = LogClient(remote_sender(), "executor")            # in any process of the cluster
-    log.error("rpc_timeout", "resources did not answer", duration_ms=5000)
+    logs = LogClient(remote_sender(), "executor")            # in any process of the cluster
+    logs.error("rpc_timeout", "resources did not answer", duration_ms=5000)
 """
 
 from __future__ import annotations

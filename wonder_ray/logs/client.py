@@ -1,10 +1,10 @@
 """How services, coordinators and executors write lines: buffered, never blocking, never raising.
 
 >>> sent = []
->>> log = LogClient(sent.extend, "coordinator")
+>>> logs = LogClient(sent.extend, "coordinator")
 >>> with log_context(run_id="run_1"):
-...     log.warning("db_query_slow", "loading tokens took long", duration_ms=1200)
->>> log.close()
+...     logs.warning("db_query_slow", "loading tokens took long", duration_ms=1200)
+>>> logs.close()
 True
 >>> sent[0].trace_id, sent[0].metadata
 ('run_1', '{"duration_ms":1200}')
@@ -267,20 +267,20 @@ class LogClient:
 
 
 class LogHandler(logging.Handler):
-    """Makes lines of what the stdlib's `logging` is told: `logging.getLogger("wonder_ray").addHandler(LogHandler(log))`.
+    """Makes lines of what the stdlib's `logging` is told: `logging.getLogger("wonder_ray").addHandler(LogHandler(logs))`.
 
     `exc_info` becomes the error stack, `extra` goes into the metadata beside logger, function and line. What is logged
     while a line is being made or sent is ignored: it would never end.
 
     Example:
         >>> sent = []
-        >>> log = LogClient(sent.extend, "http")
+        >>> logs = LogClient(sent.extend, "http")
         >>> logger = logging.getLogger("doc_example")
-        >>> handler = LogHandler(log)
+        >>> handler = LogHandler(logs)
         >>> logger.addHandler(handler)
         >>> logger.warning("%s is slow", "disk", extra={"duration_ms": 7})
         >>> logger.removeHandler(handler)
-        >>> log.close()
+        >>> logs.close()
         True
         >>> sent[0].level, sent[0].message
         ('warning', 'disk is slow')
