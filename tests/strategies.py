@@ -1,7 +1,7 @@
 """Hypothesis strategies that several test modules share.
 
-`definitions()` are well-formed but otherwise arbitrary: for round trips. `sound_definitions()` pass validation and terminate: they are
-put together from blocks (task, sequence, split and join, foreach and join, choice, bounded loop), so that planners can run them.
+`definitions()` are well-formed but otherwise arbitrary: for round trips. `sound_definitions()` pass validation and terminate: they
+are put together from blocks (task, sequence, split and join, foreach and join, choice, bounded loop), for planners to run.
 """
 
 from __future__ import annotations
@@ -20,49 +20,9 @@ if TYPE_CHECKING:
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,7}", fullmatch=True)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
+_YAML_TRAPS = r"on no yes null ~ 1 1.0 1e3 0x1F 0o17 0777 1_000 12:30:45 2026-11-23 << = *a &a !tag # ' \ .inf .NaN true N"
 tricky_texts = st.sampled_from(
-    [
-        "on",
-        "no",
-        "yes",
-        "null",
-        "~",
-        "",
-        " ",
-        "1",
-        "1.0",
-        "1e3",
-        "0x1F",
-        "0o17",
-        "0777",
-        "1_000",
-        "12:30:45",
-        "2026-11-23",
-        "<<",
-        "=",
-        "*a",
-    ]
-    + [
-        "&a",
-        "!tag",
-        "- x",
-        "a: b",
-        "#",
-        "a #b",
-        "'",
-        '"',
-        "\\",
-        "\n",
-        "a\nb\n",
-        "\t",
-        "\x85",
-        "\u2028",
-        "\ufeff",
-        ".inf",
-        ".NaN",
-        "true",
-        "N",
-    ]
+    [*_YAML_TRAPS.split(), "", " ", '"', "- x", "a: b", "a #b", "\n", "a\nb\n", "\t", "\x85", "\u2028", "\ufeff"]
 )
 expressions = (
     st.sampled_from(["item", "result", "state.a", "state.a > 1 && input.b != 'x'", "[1, 2]", '{"a": 1}']) | tricky_texts | texts

@@ -148,8 +148,9 @@ class TestShortForms:
 
 class TestYaml:
     def test_scalars_are_those_of_yaml_1_2(self) -> None:
-        text = "{on: 1, off: no, yes: 012, d: 2026-11-23, t: 12:30, u: 1_0, h: 0x1F, o: 0o17, e: 1e3, n: ~, f: .5, b: True, q: '1', 2: x}"
-        assert parse_yaml(text) == {
+        text = "on: 1, off: no, yes: 012, d: 2026-11-23, t: 12:30, u: 1_0, h: 0x1F, o: 0o17, e: 1e3, n: ~, f: .5"
+        text += ", b: True, q: '1', 2: x"
+        assert parse_yaml(f"{{{text}}}") == {
             "on": 1,
             "off": "no",
             "yes": 12,

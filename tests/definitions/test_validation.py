@@ -1,78 +1,28 @@
-"""Every message of the validator once, with the place and the mend; and that sound definitions get none."""
+"""Every error of the validator once, with its place and its mend."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 
-from tests.strategies import definitions
-from wonder_ray.definitions import models
-from wonder_ray.definitions.checks import structure
-from wonder_ray.definitions.checks.problems import Problem, did_you_mean
+from tests.definitions_by_hand import (
+    A,
+    line,
+    named,
+    only,
+    split_and_join,
+    task,
+    with_edge,
+    with_join,
+    with_retry,
+    with_steps,
+)
 from wonder_ray.definitions.files import definition_from_json
-from wonder_ray.definitions.graph import compile_graph
-from wonder_ray.definitions.validation import check, validate
+from wonder_ray.definitions.validation import check
 from wonder_ray.errors import DefinitionError
 
-
-def problems(document: dict[str, Any]) -> list[Problem]:
-    return validate(definition_from_json({"name": "w"} | document, checked=False))
-
-
-def only(document: dict[str, Any], severity: str = "error") -> Problem:
-    found = [problem for problem in problems(document) if problem.severity == severity]
-    assert len(found) == 1, [str(problem) for problem in found]
-    return found[0]
-
-
-def task(**fields: Any) -> dict[str, Any]:
-    return {"action": "m:f"} | fields
-
-
-def line(*nodes: str) -> list[dict[str, Any]]:
-    """Transitions from each node to the next."""
-    return [{"from": one, "to": other} for one, other in zip(nodes, nodes[1:], strict=False)]
-
-
-def split_and_join(**changes: Any) -> dict[str, Any]:
-    """a -> {b, c} in group g -> d; changes go to the join of c."""
-    return {
-        "nodes": {name: {} for name in "abcd"},
-        "transitions": [
-            {"from": "a", "to": ["b", "c"], "group": "g"},
-            {"from": "b", "to": "d", "join": {"over": "g"}},
-            {"from": "c", "to": "d", "join": {"over": "g"} | changes},
-        ],
-    }
-
-
-def with_retry(*rules: dict[str, Any]) -> dict[str, Any]:
-    return {"nodes": {"a": task(retry=list(rules))}}
-
-
-def with_steps(*steps: dict[str, Any]) -> dict[str, Any]:
-    return {"nodes": {"a": {"steps": [{"name": f"s{i}", "action": "m:f"} | step for i, step in enumerate(steps)]}}}
-
-
-def with_edge(**fields: Any) -> dict[str, Any]:
-    return {"nodes": {"a": task(), "b": task()}, "transitions": [{"from": "a", "to": "b"} | fields]}
-
-
-def with_join(**fields: Any) -> dict[str, Any]:
-    return {
-        "nodes": {"a": {}, "b": {}, "c": {}},
-        "transitions": [
-            {"from": "a", "to": "b", "spawn_count": 2, "group": "g"},
-            {"from": "b", "to": "c", "join": {"over": "g"} | fields},
-        ],
-    }
-
-
 NAME_MEND = "use 1 to 128 letters"
-A = {"nodes": {"a": task()}}
 ERRORS: list[tuple[dict[str, Any], str | None, str, str, str]] = [
     # names and references
     (A | {"name": "my flow"}, None, "name", "workflow 'my flow' is not a name", NAME_MEND),
@@ -302,170 +252,6 @@ ERRORS: list[tuple[dict[str, Any], str | None, str, str, str]] = [
     ),
 ]
 
-SCHEMAS: list[tuple[dict[str, Any], str, str]] = [
-    ({"type": "objekt"}, "input.type", "'objekt' is not valid"),
-    ({"minimum": "1"}, "input.minimum", "is not of type 'number'"),
-    ({"$schema": "http://json-schema.org/draft-07/schema#"}, "input.$schema", "another dialect"),
-    ({"minimum": 2, "maximum": 1}, "input.minimum", "minimum 2 is more than maximum 1"),
-    ({"properties": {"a": {"minLength": 2, "maxLength": 1}}}, "input.properties.a.minLength", "minLength 2 is more than"),
-    ({"items": {"exclusiveMinimum": 1, "maximum": 1}}, "input.items.exclusiveMinimum", "no number lies between"),
-    ({"type": "string", "enum": ["a", 1]}, "input.enum.1", "1 is no string"),
-    ({"enum": []}, "input.enum", "an empty enum"),
-    ({"type": "integer", "const": 1.5}, "input.const", "1.5 is no integer"),
-    ({"type": ["null", "boolean"], "const": 0}, "input.const", "0 is no null or boolean"),
-    ({"enum": [1, 2], "const": 3}, "input.const", "3 is not in enum"),
-    ({"enum": [1], "const": True}, "input.const", "True is not in enum"),
-    ({"required": ["a"], "properties": {"a": False}}, "input.required.0", "'a' is required, and its schema is false"),
-    ({"required": ["a"], "additionalProperties": False}, "input.required.0", "additionalProperties: false forbids it"),
-    ({"required": ["a", "b"], "maxProperties": 1}, "input.maxProperties", "2 properties are required"),
-    ({"allOf": [{"type": "string"}, {"type": "number"}]}, "input.allOf", "exclude each other"),
-    ({"properties": {"a": {"$ref": "#/$defs/X"}}}, "input.properties.a.$ref", "'#/$defs/X' points to nothing"),
-    ({"if": {"$ref": "https://example.org/s"}}, "input.if.$ref", "points to nothing in this schema"),
-    ({"x": 1.5, "y": {1, 2}}, "input", "value is no JSON: set"),
-]
-
-SOUND_SCHEMAS: list[dict[str, Any]] = [
-    {"type": "number", "enum": [1, 1.5]},
-    {"type": "integer", "const": 1.0},
-    {"not": {"minimum": 2, "maximum": 1}},
-    {"required": ["ab"], "patternProperties": {"^a": {}}, "additionalProperties": False},
-    {"allOf": [{"type": "number"}, {"type": "integer"}]},
-    {"$defs": {"a/b": {"type": "string"}}, "properties": {"x": {"$ref": "#/$defs/a~1b"}, "y": {"$ref": "#"}}},
-    {"prefixItems": [{}], "items": {"$ref": "#/prefixItems/0"}},
-]
-
-WARNINGS: list[tuple[dict[str, Any], str | None, str, str, str]] = [
-    (with_edge(when="input.x"), "a", "", "every transition from here has a condition", "add a transition without condition"),
-    (
-        {
-            "nodes": {"a": {}, "b": {}, "c": {}},
-            "transitions": [{"from": "a", "to": "b"}, {"from": "a", "to": "c", "priority": 1}],
-        },
-        "a->c",
-        "priority",
-        "never fires: 'a->b' has no condition and an earlier priority (0)",
-        "give both the same priority",
-    ),
-    (with_edge(group="g"), "a->b", "group", "group 'g' is never joined", "join it (join: {over: g})"),
-    (with_join(remaining="cancel"), "b->c", "join.remaining", "after 'all' nothing remains", "use any or m_of_n"),
-    (
-        with_join(merge=[{"target": "output.x"}, {"target": "output.x", "source": "result.b"}]),
-        "b->c",
-        "join.merge.1.target",
-        "'output.x' is merged twice",
-        "one source that holds both",
-    ),
-    ({"nodes": {"a": task(input={"x": "item"})}}, "a", "input.x", "expression `item`: item has no value at node 'a'", "fan out"),
-    (A | {"output": {"x": "result"}}, None, "output.x", "result has no value at a run's output", "write input or state"),
-    (
-        {"nodes": {"a": task(input={"x": "state.pagse"})}},
-        "a",
-        "input.x",
-        "no node and no merge writes state.pagse",
-        "add an output",
-    ),
-    (
-        {
-            "nodes": {"a": task(output={"state.pages": "1"}), "b": task(input={"x": "state.pagse + state.pages"})},
-            "transitions": line("a", "b"),
-        },
-        "b",
-        "input.x",
-        "no node and no merge writes state.pagse",
-        "did you mean 'state.pages'?",
-    ),
-    ({"nodes": {"a": task(output={"state.x": "1"})}}, "a", "output.state.x", "nothing reads state.x", "remove it"),
-    (
-        {
-            "nodes": {"a": {}, "b": {"output": {"state.x": "1"}}, "c": {}},
-            "output": {"x": "state.x"},
-            "transitions": [{"from": "a", "to": "b", "spawn_count": 2, "group": "g"}, {"from": "b", "to": "c", "join": "g"}],
-        },
-        "b",
-        "output.state.x",
-        "branches of 'g' write state.x, and no merge of its join exports it",
-        "merge it at the join",
-    ),
-    (with_retry({}, {"retry_on": ["X"]}), "a", "retry.1", "never used: rule 0", "put the rule that retries any error last"),
-    (
-        {"nodes": {"a": task(timeout_s=9)}, "timeout_s": 5},
-        "a",
-        "timeout_s",
-        "9 s is longer than the whole run may take (5 s)",
-        "lower it",
-    ),
-    (with_edge(on="timed_out"), "a->b", "on", "node 'a' has no timeout_s, so it never times out", "give the node a timeout_s"),
-    (
-        {"nodes": {"a": task()}, "transitions": [{"from": "a", "to": "a", "on": "failed"}], "start": "a"},
-        "a->a",
-        "",
-        "the loop a -> a goes on as long as its nodes fail",
-        "put max_iterations",
-    ),
-]
-
-SOUND: list[dict[str, Any]] = [
-    A,
-    split_and_join(),
-    with_join(merge="output.pages"),
-    with_edge(foreach="[1]", item="page", max_concurrency=3),
-    {"nodes": {"bio.tool-1": task(), "a": task()}, "transitions": line("bio.tool-1", "a")},
-    # loops that end: a bound, a condition, a conditional way out before the way back, data that runs dry
-    {"nodes": {"a": {}, "b": {}}, "transitions": [*line("a", "b"), {"from": "b", "to": "a", "max_iterations": 3}], "start": "a"},
-    {
-        "nodes": {name: {} for name in "abc"},
-        "transitions": [*line("a", "b"), {"from": "b", "to": "c", "when": "input.done"}, {"from": "b", "to": "a", "priority": 1}],
-        "start": "a",
-    },
-    {"nodes": {"a": task()}, "transitions": [{"from": "a", "to": "a", "foreach": "input.links"}], "start": "a"},
-    # nested groups; the outer join leaves the inner instances
-    {
-        "nodes": {name: {} for name in "abcd"},
-        "transitions": [
-            {"from": "a", "to": "b", "foreach": "input.x", "group": "outer", "item": "row"},
-            {"from": "b", "to": "c", "foreach": "row", "group": "inner"},
-            {
-                "from": "c",
-                "to": "d",
-                "when": "item > 1",
-                "join": {"over": "outer", "merge": {"target": "output.x", "source": "[row, item, index]"}},
-            },
-            {"from": "c", "to": "c", "join": "inner", "priority": 1, "max_iterations": 1},
-        ],
-    },
-    # a value used only inside its branch needs no export
-    {
-        "nodes": {"a": {}, "b": {"output": {"state.x": "item"}}, "c": task(input={"x": "state.x"}), "d": {}},
-        "transitions": [
-            {"from": "a", "to": "b", "foreach": "[1]", "group": "g"},
-            *line("b", "c"),
-            {"from": "c", "to": "d", "join": {"over": "g", "merge": "output.all"}},
-        ],
-    },
-    # the handler of a group, and a retry of it
-    {
-        "nodes": {name: task() for name in "abcd"},
-        "transitions": [
-            {"from": "a", "to": "b", "spawn_count": 3, "group": "g", "tolerated_failures": 0.5},
-            {"from": "b", "to": "c", "join": "g"},
-            {"from": "a", "to": "a", "on": "group_failed(g)", "max_iterations": 2},
-            {"from": "a", "to": "d", "on": "group_failed(g)[ValueError]", "priority": 1},
-        ],
-        "start": "a",
-    },
-    # a diamond that joins whatever comes in
-    {
-        "nodes": {name: {} for name in "abcd"},
-        "transitions": [{"from": "a", "to": ["b", "c", "d"]}][:0]
-        + [{"from": "a", "to": ["b", "c"]}, {"from": ["a", "b", "c"], "to": "d", "join": "incoming"}],
-    },
-    with_steps({"input": {"x": "state.own"}, "output": {"state.own": "result"}, "when": "!has(state.own)"}),
-]
-
-
-def named(case: Any) -> str:
-    return str(case)[:60] if isinstance(case, str) else ""
-
 
 @pytest.mark.parametrize(("document", "where", "field", "message", "mend"), ERRORS, ids=named)
 def test_errors(document: dict[str, Any], where: str | None, field: str, message: str, mend: str) -> None:
@@ -476,89 +262,3 @@ def test_errors(document: dict[str, Any], where: str | None, field: str, message
     with pytest.raises(DefinitionError) as raised:
         check(definition_from_json({"name": "w"} | document, checked=False))
     assert str(problem) in str(raised.value)
-
-
-@pytest.mark.parametrize(("document", "where", "field", "message", "mend"), WARNINGS, ids=named)
-def test_warnings(document: dict[str, Any], where: str | None, field: str, message: str, mend: str) -> None:
-    found = problems(document)
-    assert [problem.severity for problem in found] == ["warning"], [str(problem) for problem in found]
-    assert (found[0].node or found[0].transition, found[0].field) == (where, field)
-    assert message in found[0].message
-    assert mend in found[0].mend
-    check(definition_from_json({"name": "w"} | document))
-
-
-@pytest.mark.parametrize("document", SOUND)
-def test_sound_definitions_have_no_problems_and_compile(document: dict[str, Any]) -> None:
-    assert [str(problem) for problem in problems(document)] == []
-    compile_graph(definition_from_json({"name": "w"} | document))
-
-
-@pytest.mark.parametrize(("schema", "field", "message"), SCHEMAS, ids=named)
-def test_schemas_that_contradict_themselves(schema: dict[str, Any], field: str, message: str) -> None:
-    found = validate(models.WorkflowDefinition(name="w", nodes=(models.ActionNode(id="a", action="m:f"),), input=schema))
-    assert [problem.field for problem in found] == [field], [str(problem) for problem in found]
-    assert message in found[0].message
-
-
-@pytest.mark.parametrize("schema", SOUND_SCHEMAS)
-def test_sound_schemas(schema: dict[str, Any]) -> None:
-    assert problems(A | {"input": schema}) == []
-
-
-def test_errors_come_first_and_are_all_listed() -> None:
-    document = {"nodes": {"a": task(output={"state.x": "1"}), "b": task(input={"x": "("})}}
-    found = problems(document)
-    assert [problem.severity for problem in found] == ["error", "warning"]
-    many = {"nodes": {f"n{i}": task(input={"x": "("}) for i in range(60)}}
-    with pytest.raises(DefinitionError, match=r"for 60 reasons:(.|\n)*and 10 more"):
-        check(definition_from_json({"name": "w"} | many, checked=False))
-
-
-def test_a_definition_that_is_too_large_is_not_looked_at_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structure, "NODES_MAX", 1)
-    problem = only({"nodes": {"a": {}, "b": {"output": {"nonsense": "("}}}})
-    assert (problem.field, problem.message) == ("nodes", "2 nodes, more than 1")
-
-
-def test_hints_of_large_definitions_stay_cheap() -> None:
-    known = [f"node{i}" for i in range(10_000)]
-    assert did_you_mean("NODE77", known) == "did you mean 'node77'?"
-    assert did_you_mean("nodd77", known) == "known are 'node0', 'node1', 'node2', 'node3', 'node4', ..."
-
-
-@given(definitions())
-@settings(max_examples=150, deadline=None)
-def test_any_definition_is_judged_without_an_exception_and_what_passes_compiles(definition: models.WorkflowDefinition) -> None:
-    if all(problem.severity == "warning" for problem in validate(definition)):
-        compile_graph(definition)
-
-
-def large(nodes: int, edges_each: int) -> models.WorkflowDefinition:
-    """A graph in layers, where each layer opens a group that the next joins."""
-    names = [f"n{i}" for i in range(nodes)]
-    made: list[models.Transition] = []
-    for i, name in enumerate(names):
-        group = f"g{i}" if i % 3 == 0 else None
-        made += [
-            models.Transition(source=name, target=names[i + step], group=group, when=f"state.v{i} > {step}" if step > 2 else None)
-            for step in range(1, edges_each + 1)
-            if i + step < nodes
-        ]
-    back = models.Transition(source=names[-1], target=names[0], max_iterations=2)
-    some = tuple(
-        models.ActionNode(id=name, action="m:f", input={"x": f"state.v{i}"}, output={f"state.v{i}": "result"})
-        for i, name in enumerate(names)
-    )
-    return models.WorkflowDefinition(name="large", nodes=some, transitions=(*made, back), start=(names[0],))
-
-
-def test_validation_is_near_linear() -> None:
-    """The bound is generous for busy machines; a quiet one takes a third of it."""
-    definition = large(10_000, 4)
-    began = time.monotonic()
-    found = validate(definition)
-    took = time.monotonic() - began
-    assert len(definition.transitions) > 39_000
-    assert {problem.severity for problem in found} == {"warning"}
-    assert took < 15

@@ -38,8 +38,8 @@ class Retry(Model):
     `jitter` that is derived from the token (so that a replay waits the same).
 
     Example:
-        >>> Retry(max_attempts=3, backoff_s=0.5, retry_on=("TimeoutError",))
-        Retry(max_attempts=3, backoff_s=0.5, multiplier=2.0, max_backoff_s=60.0, jitter=0.1, retry_on=('TimeoutError',), non_retryable=())
+        >>> Retry(max_attempts=3, retry_on=("TimeoutError",)).backoff_s
+        1.0
     """
 
     max_attempts: int = Field(1, ge=1, le=10_000, description="attempts in all, the first included")

@@ -104,6 +104,8 @@ class _Flow:
 
     def __init__(self, survey: Survey, contexts: Contexts) -> None:
         self._contexts = contexts
+        self._groups = list(contexts.groups)
+        self._open_at: dict[str, list[str]] = {}
         self.writes: list[tuple[tuple[str | int, ...], str, Key]] = []
         for use in targets(survey):
             if not use.private and use.node is not None and (key := _written(use.text)) is not None:
@@ -160,16 +162,13 @@ class _Flow:
 
     def _open(self, node: str) -> list[str]:
         """The groups that can be open at a node; none where there are many, as in generated tangles."""
-        bits = self._contexts.at.get(node, 0)
-        groups = list(self._contexts.groups)
-        bits &= (1 << len(groups)) - 1
-        if bits.bit_count() > _OPEN_MAX:
-            return []
-        found = []
-        while bits:
-            low = bits & -bits
-            found.append(groups[low.bit_length() - 1])
-            bits ^= low
+        found = self._open_at.get(node)
+        if found is None:
+            bits = self._contexts.at.get(node, 0) & (1 << len(self._groups)) - 1
+            found = self._open_at[node] = []
+            while bits and bits.bit_count() + len(found) <= _OPEN_MAX:
+                found.append(self._groups[(bits & -bits).bit_length() - 1])
+                bits &= bits - 1
         return found
 
 

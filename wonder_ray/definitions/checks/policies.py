@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wonder_ray.definitions.models import ComputeNode, Retry, StepsNode
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from wonder_ray.definitions.models import ActionNode, Resources, Step
 
 ANY = "*"
-_RAY_OWN = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+_RAY_OWN = MappingProxyType({"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"})
 
 
 def check_policies(survey: Survey) -> None:

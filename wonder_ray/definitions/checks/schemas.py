@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from wonder_ray.errors import PayloadError
 from wonder_ray.values import check_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from wonder_ray.definitions.checks.problems import Place
     from wonder_ray.definitions.checks.survey import Survey
@@ -34,15 +35,17 @@ _ONE_BELOW = (
 )
 _MANY_BELOW = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LIST_BELOW = ("allOf", "anyOf", "oneOf", "prefixItems")
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
-    "null": (type(None),),
-    "boolean": (bool,),
-    "string": (str,),
-    "array": (list,),
-    "object": (dict,),
-    "number": (int, float),
-    "integer": (int, float),
-}
+_PYTHON_TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
+    {
+        "null": (type(None),),
+        "boolean": (bool,),
+        "string": (str,),
+        "array": (list,),
+        "object": (dict,),
+        "number": (int, float),
+        "integer": (int, float),
+    }
+)
 
 
 def check_schema(survey: Survey) -> None:
