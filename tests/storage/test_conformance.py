@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from tests.storage.samples import RUN_ID, fanout, full_run, full_token, group, lines, record
 from wonder_ray.errors import StaleEpochError, StorageError
-from wonder_ray.state import ErrorRecord, Fanout, Group, GroupStatus, Run, RunStatus, Token, TokenStatus
+from wonder_ray.state import GroupStatus, Run, Token, TokenStatus
 from wonder_ray.storage import opening
-from wonder_ray.storage.records import ContextDelta, TurnRecord
+from wonder_ray.storage.records import ContextDelta
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tests.storage.conftest import Place
     from wonder_ray.storage.store import RunStore
 
-RUN_ID = "run_0192f0c1a2b3_0123456789abcdef"
 HARD_VALUES: tuple[Any, ...] = (
     None,
     True,
@@ -36,67 +36,6 @@ HARD_VALUES: tuple[Any, ...] = (
     {},
     {"a": [{"b": None}, [1, 2.5]], "": "empty key"},
 )
-
-
-def record(turn: int = 1, **changes: Any) -> TurnRecord:
-    """A turn without events, unless `changes` say more."""
-    return TurnRecord(**{"run": Run(run_id=RUN_ID, turn=turn), "epoch": 1, **changes})
-
-
-def lines(first: int, last: int) -> list[tuple[int, bytes]]:
-    return [(sequence, f'{{"sequence_number":{sequence}}}'.encode()) for sequence in range(first, last + 1)]
-
-
-def full_token(ordinal: int = 1) -> Token:
-    return Token(
-        id=f"t_{ordinal}",
-        ordinal=ordinal,
-        node_id="nœud",
-        status=TokenStatus.WAITING_FOR_RETRY,
-        path_id="root.A.2",
-        parent_id="t_0",
-        transition_id="a->b",
-        scope_id="t_0",
-        group_id="g_1",
-        fanout_id="f_1",
-        index=2,
-        join_id="g_1",
-        attempt=3,
-        epoch=2,
-        failures={"0": 1, "user": 2},
-        solo=True,
-        due_us=1_700_000_000_000_000,
-        input={"url": "x"},
-        result=[1.5, None],
-        error=ErrorRecord("Timeout", "took too long", retryable=False, kind="timeout", node_id="a"),
-        cause=ErrorRecord("E", ""),
-    )
-
-
-def full_run() -> Run:
-    return Run(
-        run_id=RUN_ID,
-        workflow_name="crawl",
-        workflow_version="3",
-        status=RunStatus.FAILED,
-        input={"site": "é"},
-        output=[1],
-        error=ErrorRecord("E", "m"),
-        started_us=1,
-        ended_us=2,
-        deadline_us=3,
-        cancel_reason="why",
-        turn=9,
-        sequence=4,
-    )
-
-
-def group(ordinal: int = 1, **changes: Any) -> Group:
-    return Group(id=f"g_{ordinal}", ordinal=ordinal, name="pages", opener_id="t_1", **changes)
-
-
-def fanout(ordinal: int = 1, **changes: Any) -> Fanout:
-    return Fanout(id=f"f_{ordinal}", ordinal=ordinal, transition_id="a->b", parent_id="t_1", count=2, **changes)
 
 
 def assert_every_field_is_set(struct: msgspec.Struct) -> None:
