@@ -1,0 +1,79 @@
+"""What must hold of a run's state between turns: counters against the records they count, indexes against a rebuild."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from wonder_ray.state import TERMINAL_RUN, TERMINAL_TOKEN, GroupStatus, TokenStatus
+
+if TYPE_CHECKING:
+    from wonder_ray.run_state import RunState
+
+WAITING = TokenStatus.WAITING_FOR_SIBLINGS
+HELD_OPEN = frozenset({GroupStatus.OPEN, *(status for status in GroupStatus if status.name == "PASSING")})
+
+
+def audit(state: RunState, reloaded: RunState) -> None:
+    """Raise unless the state is consistent with itself and with what a restarted coordinator would see."""
+    check_groups(state)
+    assert not state.index.to_route, "tokens whose transitions were not looked at"
+    assert picture(state) == picture(reloaded)
+    if state.run.status in TERMINAL_RUN:
+        assert state.index.live == 0, "live tokens after the terminal event"
+        assert not [group for group in state.groups.values() if group.status in HELD_OPEN], "open groups after the terminal event"
+
+
+def check_groups(state: RunState) -> None:
+    """The counters of each group are what its tokens and inner groups say."""
+    active: Counter[str] = Counter()
+    arrived: Counter[str] = Counter()
+    for token in state.tokens.values():
+        if token.group_id is not None and token.status not in TERMINAL_TOKEN:
+            if token.status is WAITING and token.join_id == token.group_id:
+                arrived[token.group_id] += 1
+            else:
+                active[token.group_id] += 1
+    for group in state.groups.values():
+        if group.parent_id is not None and group.status in HELD_OPEN:
+            active[group.parent_id] += 1
+    for group in state.groups.values():
+        assert group.active == active[group.id], group
+        assert group.size >= 0
+        if group.status is GroupStatus.OPEN:
+            assert group.arrived == arrived[group.id], group
+            assert group.active + group.arrived <= group.size, group
+            assert group.active > 0, f"{group} should have fired or closed"
+        else:
+            assert not arrived[group.id], f"arrivals wait at {group}, which is not open"
+
+
+def picture(state: RunState) -> dict[str, Any]:
+    """The indexes as plain data, without what is empty and without orders that do not matter."""
+    index = state.index
+    return {
+        "live": index.live,
+        "waiting": index.waiting,
+        "counts": {key: count for key, count in index.counts.items() if count},
+        "members": {key: set(found) for key, found in index.members.items() if found},
+        "inner": {key: set(found) for key, found in index.inner.items() if found},
+        "arrivals": {key: list(found) for key, found in index.arrivals.items() if found},
+        "queues": {
+            join: {edge: list(found) for edge, found in queues.items() if found}
+            for join, queues in index.queues.items()
+            if any(queues.values())
+        },
+        "ready": ready(state),
+        "next_due": state.next_due_us(),
+    }
+
+
+def ready(state: RunState) -> dict[str, set[str]]:
+    """Node -> its pending tokens that may run; branches that a limit holds back are not comparable before `admit`."""
+    if state.index.limits:
+        return {}
+    queues = {
+        node: {token_id for token_id in queue if state.tokens[token_id].status is TokenStatus.PENDING}
+        for node, queue in state.index.ready.items()
+    }
+    return {node: found for node, found in queues.items() if found}
