@@ -167,7 +167,7 @@ class Coordinator:
 
     def _after(self, now_us: int, *, changed: bool) -> None:
         for shipper in self._shippers.values():
-            shipper.ship(now_us)
+            shipper.ship(now_us, urgent=self.ended)
         if self.ended and not self._flushed and not any(shipper.backlog for shipper in self._shippers.values()):
             self._flushed = True
             self._sink.flush()
@@ -260,7 +260,7 @@ class Coordinator:
 
     def next_wake_us(self) -> int | None:
         """When `handle` is to be called although nothing has come."""
-        times = [shipper.retry_at_us for shipper in self._shippers.values() if shipper.retry_at_us is not None]
+        times = [shipper.due_us for shipper in self._shippers.values() if shipper.due_us is not None]
         due_us = None if self.ended else self._machine.state.next_due_us()
         if due_us is not None:
             times.append(due_us)

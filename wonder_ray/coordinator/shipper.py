@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from wonder_ray.storage.store import RunStore
 
 BATCH_ROWS: Final = 2_000
+SHIP_EVERY_US: Final = 25_000
+"""Fewer rows than a batch wait this long for company: a chain of short steps would else cost a call and a sync per step."""
 RETRY_FIRST_US: Final = 100_000
 RETRY_LAST_US: Final = 5_000_000
 BACKLOG_ROWS: Final = 200_000
@@ -48,7 +50,8 @@ class Shipper:
         self._last = self.mark
         self._under_way = False
         self._failures = 0
-        self.retry_at_us: int | None = None
+        self._next_us = 0
+        """Before this time only whole batches are sent (or, after an error, none)."""
 
     def committed(self, last: int) -> None:
         """Rows up to `last` have been committed."""
@@ -59,15 +62,23 @@ class Shipper:
         """Committed rows that are not acknowledged."""
         return self._last - self.mark
 
-    def ship(self, now_us: int) -> None:
-        """Send the next batch, if there is one and none is under way."""
-        if self._under_way or not self.backlog or (self.retry_at_us is not None and now_us < self.retry_at_us):
+    @property
+    def due_us(self) -> int | None:
+        """When `ship` has something to do; None while it has not, or waits for an answer."""
+        return self._next_us if self.backlog and not self._under_way else None
+
+    def ship(self, now_us: int, *, urgent: bool = False) -> None:
+        """Send the next batch, if there is one and none is under way; small ones only when due, or when it is urgent."""
+        if self._under_way or not self.backlog:
+            return
+        hurry = not self._failures and (urgent or self.backlog >= BATCH_ROWS)
+        if now_us < self._next_us and not hurry:
             return
         rows = self._store.outbox(self.stream, self.mark, BATCH_ROWS)
         if not rows:
             return
         self._under_way = True
-        self.retry_at_us = None
+        self._next_us = now_us + SHIP_EVERY_US
         batch = EventBatch(
             self._run, self.stream, self._epoch, rows[0][0], rows[-1][0], b"\n".join(line for _, _, line in rows)
         )
@@ -84,7 +95,7 @@ class Shipper:
         ack = answer.ack
         if ack is None:
             self._failures += 1
-            self.retry_at_us = now_us + min(RETRY_FIRST_US << min(self._failures, 16), RETRY_LAST_US)
+            self._next_us = now_us + min(RETRY_FIRST_US << min(self._failures, 16), RETRY_LAST_US)
             return
         if ack.outcome == "stale":
             raise StaleEpochError(f"run {self._run.workflow_run_id}: epoch {self._epoch} has been fenced off: {ack.message}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -68,8 +68,14 @@ def submit(spec: TaskSpec, calls: Sequence[Call], options: TaskOptions | Mapping
         >>> ref = submit(spec, calls, {"num_cpus": 1, "label_selector": {"disk": "nvme"}})  # doctest: +SKIP
     """
     asked = options.as_ray() if isinstance(options, TaskOptions) else dict(options or {})
-    task = run_task.options(name=f"wonder:{spec.workflow_name}.{spec.node_id}", **asked)
-    return task.remote(encode_task(spec, calls))
+    prepared = _prepared(f"wonder:{spec.workflow_name}.{spec.node_id}", msgspec.json.encode(asked, order="sorted"))
+    return prepared.remote(encode_task(spec, calls))
+
+
+@lru_cache(maxsize=1024)
+def _prepared(name: str, options: bytes) -> Any:
+    """The remote function with its options; Ray takes longer to read those than to submit the task."""
+    return run_task.options(name=name, **msgspec.json.decode(options))
 
 
 @ray.remote(max_retries=0, retry_exceptions=False)
