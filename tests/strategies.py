@@ -1,6 +1,6 @@
 """Hypothesis strategies that several test modules share.
 
-`definitions()` are well-formed but otherwise arbitrary: for round trips. `sound_definitions()` pass validation and terminate: they
+`definitions()` are well-formed but otherwise arbitrary: for round trips. `sound_definitions()` pass validation and end: they
 are put together from blocks (task, sequence, split and join, foreach and join, choice, bounded loop), for planners to run.
 """
 

@@ -18,9 +18,11 @@ from wonder_ray.definitions.files import (
     definition_from_json,
     dump_definition,
     format_definition,
+    inspect_definition,
     load_definition,
     parse_definition,
 )
+from wonder_ray.definitions.graph import compile_graph
 from wonder_ray.definitions.validation import check
 from wonder_ray.errors import DefinitionError
 
@@ -70,6 +72,7 @@ class TestRoundTrips:
     @settings(max_examples=50, deadline=None)
     def test_generated_sound_definitions_are_sound(self, definition: models.WorkflowDefinition) -> None:
         assert check(definition) is definition
+        compile_graph(definition)
 
     @pytest.mark.parametrize("suffix", [".json", ".yaml", ".yml", ".JSON"])
     def test_through_a_file(self, tmp_path: Path, suffix: str) -> None:
@@ -288,6 +291,17 @@ class TestErrors:
             file.truncate(FILE_BYTES_MAX + 1)
         with pytest.raises(DefinitionError, match="67,108,865 bytes, more than 67,108,864"):
             load_definition(tmp_path / "big.json")
+
+
+def test_a_file_is_inspected_with_the_line_of_every_finding(tmp_path: Path) -> None:
+    path = tmp_path / "crawl.yaml"
+    path.write_text(CRAWL.replace("output: {pages: state.pages}", "output: {pages: state.page}").replace("item}", "itm}"))
+    found = inspect_definition(path)
+    assert found.definition.name == "crawl"
+    assert [(line, problem.severity, problem.field) for line, problem in found.findings] == [
+        (8, "error", "input.url"),
+        (2, "warning", "output.pages"),
+    ]
 
 
 def test_ten_thousand_nodes_load_in_seconds(tmp_path: Path) -> None:

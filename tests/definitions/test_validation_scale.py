@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,10 +13,11 @@ from tests.definitions_by_hand import (
     only,
     problems,
     task,
+    with_join,
 )
 from tests.strategies import definitions
 from wonder_ray.definitions import models
-from wonder_ray.definitions.checks import structure
+from wonder_ray.definitions.checks import groups, structure
 from wonder_ray.definitions.checks.problems import did_you_mean
 from wonder_ray.definitions.files import definition_from_json
 from wonder_ray.definitions.graph import compile_graph
@@ -89,3 +91,18 @@ def test_a_long_chain_of_loops_is_no_deep_recursion() -> None:
         "start": "n0",
     }
     assert "n0 -> n1 -> n0" in only(document).message
+
+
+def test_many_unknown_names_are_not_all_compared() -> None:
+    nodes: dict[str, Any] = {f"node{i}": {} for i in range(300)}
+    document = {"nodes": nodes, "transitions": [{"from": "node0", "to": f"mode{i}"} for i in range(20_000)]}
+    began = time.process_time()
+    found = [problem for problem in problems(document) if problem.field == "to"]
+    assert time.process_time() - began < 6
+    assert found[0].mend == "did you mean 'node0'?"
+    assert found[-1].mend.startswith("known are 'node0'")
+
+
+def test_beyond_a_bound_groups_count_as_open_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "_BITS_MAX", 1)
+    assert problems(with_join(merge="output.x")) == []

@@ -23,6 +23,28 @@ from wonder_ray.definitions.graph import compile_graph
 from wonder_ray.definitions.validation import check
 
 WARNINGS: list[tuple[dict[str, Any], str | None, str, str, str]] = [
+    (
+        {"nodes": {"a": task(input={"x": "result"})}},
+        "a",
+        "input.x",
+        "result is what this node itself returns",
+        "keep it in the state",
+    ),
+    (
+        with_edge(foreach="[index]"),
+        "a->b",
+        "foreach",
+        "index has no value here: node 'a' is in no branch of a fan-out",
+        "fan out",
+    ),
+    (with_join(strategy="m_of_n", m="index"), "b->c", "join.m", "index has no value here", "fan out"),
+    (
+        {"nodes": {"a": task(output={"output.x": "1"})}, "output": {"y": "1"}},
+        "a",
+        "output.output.x",
+        "nothing reads output.x",
+        "remove",
+    ),
     (with_edge(when="input.x"), "a", "", "every transition from here has a condition", "add a transition without condition"),
     (
         {
@@ -43,8 +65,20 @@ WARNINGS: list[tuple[dict[str, Any], str | None, str, str, str]] = [
         "'output.x' is merged twice",
         "one source that holds both",
     ),
-    ({"nodes": {"a": task(input={"x": "item"})}}, "a", "input.x", "expression `item`: item has no value at node 'a'", "fan out"),
-    (A | {"output": {"x": "result"}}, None, "output.x", "result has no value at a run's output", "write input or state"),
+    (
+        {"nodes": {"a": task(input={"x": "item"})}},
+        "a",
+        "input.x",
+        "item has no value here: node 'a' is in no branch of a foreach that names it",
+        "fan out",
+    ),
+    (
+        A | {"output": {"x": "result"}},
+        None,
+        "output.x",
+        "a run's output is of no token: it has no result",
+        "write input, state, output or run",
+    ),
     (
         {"nodes": {"a": task(input={"x": "state.pagse"})}},
         "a",

@@ -21,8 +21,9 @@ True
 from __future__ import annotations
 
 import tempfile
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
@@ -55,6 +56,7 @@ _PARTS: Final[dict[str, type[BaseModel]]] = {
     "steps": models.Step,
     "resources": models.Resources,
 }
+_ERRORS_MAX = 1000
 _UNION_MEMBERS = frozenset({"int", "str", "float"})
 
 
@@ -75,21 +77,40 @@ def load_definition(path: str | os.PathLike[str], *, checked: bool = True) -> mo
         >>> load_definition(path).nodes[0].id
         'a'
     """
-    path = Path(path)
-    form = _format_of(path)
-    try:
-        size = path.stat().st_size
-        if size > FILE_BYTES_MAX:
-            msg = f"{path}: {size:,} bytes, more than {FILE_BYTES_MAX:,}; make data of what repeats and use foreach"
-            raise DefinitionError(msg)
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror or error}"
-        raise DefinitionError(msg) from None
-    except UnicodeDecodeError as error:
-        msg = f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8"
-        raise DefinitionError(msg) from None
-    return parse_definition(text, form, source=str(path), checked=checked)
+    source, form, text = _read(path)
+    return parse_definition(text, form, source=source, checked=checked)
+
+
+class Inspection(NamedTuple):
+    """What is known of a definition file.
+
+    Fields:
+        definition: What it holds.
+        findings: Each with its line, None where it is not known; errors first.
+    """
+
+    definition: models.WorkflowDefinition
+    findings: tuple[tuple[int | None, Problem], ...]
+
+
+def inspect_definition(path: str | os.PathLike[str]) -> Inspection:
+    r"""Read a definition file and judge it: every error and warning with its line.
+
+    Raises:
+        DefinitionError: The file cannot be read, or is no definition at all (`load_definition` raises the same).
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "w.yaml"
+        >>> _ = path.write_text("name: w\nnodes:\n  a: {output: {state.x: 1}}\n")
+        >>> [(line, problem.severity, problem.message) for line, problem in inspect_definition(path).findings]
+        [(3, 'warning', 'nothing reads state.x')]
+    """
+    source, form, text = _read(path)
+    definition, origins = _definition(_parsed(text, form, source), source, text)
+    problems = validate(definition)
+    lines = lines_of(text, {origins.of(problem.place) for problem in problems})
+    return Inspection(definition, tuple((lines.get(origins.of(problem.place)), problem) for problem in problems))
 
 
 def dump_definition(definition: models.WorkflowDefinition, path: str | os.PathLike[str]) -> None:
@@ -128,13 +149,10 @@ def parse_definition(text: str, form: Format, *, source: str = "<text>", checked
     Traceback (most recent call last):
     wonder_ray.errors.DefinitionError: w.json:1: node 'a', acton: unknown field; did you mean 'action'?
     """
-    try:
-        document = parse_json(text) if form == "json" else parse_yaml(text)
-        check_value(document)
-    except DefinitionError as error:
-        msg = f"{source}: {error}"
-        raise DefinitionError(msg) from None
-    return _definition(document, source, text, checked=checked)
+    definition, origins = _definition(_parsed(text, form, source), source, text)
+    if checked:
+        _check(definition, origins, source, text)
+    return definition
 
 
 def definition_from_json(document: Any, *, source: str = "<value>", checked: bool = True) -> models.WorkflowDefinition:
@@ -151,7 +169,10 @@ def definition_from_json(document: Any, *, source: str = "<value>", checked: boo
     except DefinitionError as error:
         msg = f"{source}: {error}"
         raise DefinitionError(msg) from None
-    return _definition(document, source, None, checked=checked)
+    definition, origins = _definition(document, source, None)
+    if checked:
+        _check(definition, origins, source, None)
+    return definition
 
 
 def format_definition(definition: models.WorkflowDefinition, form: Format) -> str:
@@ -176,21 +197,50 @@ def _format_of(path: Path) -> Format:
     return form
 
 
-def _definition(document: Any, source: str, text: str | None, *, checked: bool) -> models.WorkflowDefinition:
+def _read(path: str | os.PathLike[str]) -> tuple[str, Format, str]:
+    """What messages call the file, its form and its text."""
+    path = Path(path)
+    form = _format_of(path)
+    try:
+        size = path.stat().st_size
+        if size > FILE_BYTES_MAX:
+            msg = f"{path}: {size:,} bytes, more than {FILE_BYTES_MAX:,}; make data of what repeats and use foreach"
+            raise DefinitionError(msg)
+        return str(path), form, path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror or error}"
+        raise DefinitionError(msg) from None
+    except UnicodeDecodeError as error:
+        msg = f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8"
+        raise DefinitionError(msg) from None
+
+
+def _parsed(text: str, form: Format, source: str) -> Any:
+    try:
+        document = parse_json(text) if form == "json" else parse_yaml(text)
+        check_value(document)
+    except DefinitionError as error:
+        msg = f"{source}: {error}"
+        raise DefinitionError(msg) from None
+    return document
+
+
+def _definition(document: Any, source: str, text: str | None) -> tuple[models.WorkflowDefinition, Origins]:
     if not isinstance(document, dict):
         what = "is empty" if document is None else f"holds a {type(document).__name__}"
         msg = f"{source}: {what}; a definition is a map with name, nodes and transitions"
         raise DefinitionError(msg)
     expanded, origins = expand(document)
     try:
-        definition = models.WorkflowDefinition.model_validate(expanded)
+        return models.WorkflowDefinition.model_validate(expanded), origins
     except ValidationError as error:
-        raise _error(source, text, _problems(error.errors(), expanded), origins) from None
-    if checked:
-        errors = [problem for problem in validate(definition) if problem.severity == "error"]
-        if errors:
-            raise _error(source, text, errors, origins)
-    return definition
+        raise _error(source, text, _problems(error.errors(include_url=False), expanded), origins) from None
+
+
+def _check(definition: models.WorkflowDefinition, origins: Origins, source: str, text: str | None) -> None:
+    errors = [problem for problem in validate(definition) if problem.severity == "error"]
+    if errors:
+        raise _error(source, text, errors, origins)
 
 
 def _error(source: str, text: str | None, problems: list[Problem], origins: Origins) -> DefinitionError:
@@ -205,7 +255,7 @@ def _error(source: str, text: str | None, problems: list[Problem], origins: Orig
 def _problems(errors: Iterable[ErrorDetails], document: dict[str, Any]) -> list[Problem]:
     """The findings of pydantic as ours, each place once."""
     found: dict[Place, Problem] = {}
-    for error in errors:
+    for error in islice(errors, _ERRORS_MAX):
         if error["type"] == "too_short" and len(found) > 0:
             continue  # follows from the errors of its elements, which pydantic did not count
         place = _place(error["loc"])

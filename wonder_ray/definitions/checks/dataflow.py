@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from wonder_ray.definitions.checks.groups import INDEX
-from wonder_ray.definitions.checks.problems import did_you_mean
 from wonder_ray.definitions.checks.survey import COMPLETED, INCOMING
 from wonder_ray.definitions.checks.texts import targets, uses
 from wonder_ray.definitions.targets import parse_target
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from wonder_ray.definitions.checks.groups import Contexts
     from wonder_ray.definitions.checks.survey import Survey
+    from wonder_ray.definitions.checks.texts import Use
     from wonder_ray.definitions.triggers import Trigger
 
 Key: TypeAlias = tuple[str, str]
@@ -27,7 +27,7 @@ _READ = re.compile(
       | (?<![\w.])(state|output)\b (?:\s*\.\s*(\w+) | \s*\[\s*["']([^"'\\]*)["']\s*\])?""",
     re.VERBOSE,
 )
-_RUN_OUTPUT_NAMES = ("item", "index", "result")
+_OF_TOKENS = frozenset({INDEX, "item", "result", "token", "error"})
 
 
 def check_dataflow(survey: Survey, contexts: Contexts, names: Mapping[str, frozenset[str]]) -> None:
@@ -76,27 +76,32 @@ def _never_joined(survey: Survey) -> None:
 
 
 def _unbound_names(survey: Survey, contexts: Contexts, names: Mapping[str, frozenset[str]]) -> None:
-    """`item` and `index` where no fan-out can be open."""
+    """Names without a value there: a token's outside any, `result` before there is one, items outside their fan-out."""
     for use in uses(survey):
         found = names.get(use.text, frozenset())
         if use.node is None:
-            missing = [name for name in _RUN_OUTPUT_NAMES if name in found]
-        elif use.node not in contexts.at:
-            missing = []
-        else:
-            at = contexts.after(_position(use.place)) if "merge" in use.place else contexts.at[use.node]
-            missing = [name for name in found if name in contexts.items and not at & contexts.items[name]]
-        for name in missing:
-            what = "a fan-out" if name == INDEX else "a foreach that names it"
-            where = "a run's output" if use.node is None else f"node {use.node!r}"
-            message = f"expression `{use.text[:80]}`: {name} has no value at {where}, which is not in a branch of {what}"
-            survey.warn(use.place, message, "fan out on the way here, or write input or state instead")
+            for name in sorted(found & (_OF_TOKENS | survey.items)):
+                survey.warn(use.place, f"a run's output is of no token: it has no {name}", "write input, state, output or run")
+            continue
+        if "result" in found and not use.private and use.place[0] == "nodes" and use.place[2] == "input":
+            mend = "keep it in the state (output: {state.x: result} of the node before), and write state.x here"
+            survey.warn(use.place, "result is what this node itself returns, so its input has none", mend)
+        for name in sorted(found & contexts.items.keys()) if use.node in contexts.at else ():
+            if not _context(survey, contexts, use) & contexts.items[name]:
+                what = "a fan-out" if name == INDEX else "a foreach that names it"
+                message = f"{name} has no value here: node {use.node!r} is in no branch of {what}"
+                survey.warn(use.place, message, "fan out on the way here, or write input or state instead")
 
 
-def _position(place: tuple[str | int, ...]) -> int:
-    position = place[1]
-    assert isinstance(position, int)
-    return position
+def _context(survey: Survey, contexts: Contexts, use: Use) -> int:
+    """What is open where an expression is evaluated: merges see the branch, `m` what is around the group."""
+    position = use.place[1]
+    if use.node is None or use.place[0] != "transitions" or not isinstance(position, int):
+        return contexts.at[use.node or ""]
+    join = survey.definition.transitions[position].join
+    if "merge" in use.place:
+        return contexts.after(position)
+    return contexts.where_opened(join.over) if join is not None and use.place[-1] == "m" else contexts.at[use.node]
 
 
 class _Flow:
@@ -127,7 +132,7 @@ class _Flow:
             for root, key in sorted(keys - self.written):
                 if key != WHOLE:
                     name = f"{root}.{key}"
-                    hint = did_you_mean(name, known) if known else "add an output to the node that makes it"
+                    hint = survey.hint(name, known) if known else "add an output to the node that makes it"
                     survey.warn(use.place, f"no node and no merge writes {name}", hint)
 
     def check_writes(self, survey: Survey) -> None:
@@ -136,8 +141,9 @@ class _Flow:
         for place, node, key in self.writes:
             if place[0] != "nodes":
                 continue
-            if key[0] == "state" and key not in self.read and ("state", WHOLE) not in self.read:
-                name = f"state.{key[1]}"
+            matters = key in self.read or (key[0], WHOLE) in self.read or (key[0] == "output" and not survey.definition.output)
+            if not matters:
+                name = f"{key[0]}.{key[1]}"
                 survey.warn(place, f"nothing reads {name}", "remove it, or use it in an expression or in the workflow's output")
                 continue
             for group in self._open(node):

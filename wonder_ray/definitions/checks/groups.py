@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from wonder_ray.definitions.checks.problems import did_you_mean
 from wonder_ray.definitions.checks.survey import INCOMING
 from wonder_ray.errors import DefinitionError
 from wonder_ray.ids import check_name
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from wonder_ray.definitions.models import Join, Transition
 
 INDEX: Final = "index"
+_ALL = -1  # every bit is set
+_BITS_MAX = 1_000_000_000  # 125 MB; beyond, everything counts as open everywhere, and nothing is refused for it
 _JOIN_FIELDS = ("strategy", "m", "remaining", "merge")
 
 
@@ -28,32 +29,40 @@ class Contexts:
     """What can be open at each reachable node: groups, and the item names (and `index`) of fan-outs.
 
     Attributes:
-        groups: Group -> its bit.
+        groups: Group that is joined somewhere -> its bit.
         items: Item name, or `index` -> its bit.
         at: Node -> the union of the bits of all that can be open there; unreachable nodes are missing.
     """
 
     def __init__(self, survey: Survey) -> None:
-        self.groups = {group: 1 << i for i, group in enumerate(survey.openers)}
+        joined = [group for group in survey.openers if group in survey.joiners]
+        self.groups = {group: 1 << i for i, group in enumerate(joined)}
         first = len(self.groups)
         self.items = {name: 1 << first + i for i, name in enumerate(sorted({INDEX, "item", *survey.items}))}
         self.at: dict[str, int] = {}
         self._survey = survey
         self._transitions = survey.definition.transitions
-        self._below = dict.fromkeys(survey.openers, 0)
-        self._spread()
+        self._below = dict.fromkeys(joined, 0)
+        if len(joined) * len(survey.positions) > _BITS_MAX:
+            self.at = dict.fromkeys(survey.positions, _ALL)
+        else:
+            self._spread()
 
     def after(self, i: int) -> int:
         """What is open on a transition, once it has split and before it joins."""
         transition = self._transitions[i]
         bits = self.at.get(transition.source, 0)
-        if transition.group is not None:
+        if transition.group in self.groups:
             bits |= self.groups[transition.group]
         if transition.foreach is not None:
             bits |= self.items[transition.item] | self.items[INDEX]
         elif transition.spawn_count is not None:
             bits |= self.items[INDEX]
         return bits
+
+    def where_opened(self, group: str) -> int:
+        """What is open where a group is opened, the group itself aside: the context of its `m`, and of what follows its join."""
+        return self._below.get(group, _ALL)
 
     def _spread(self) -> None:
         queue = deque(node for node in self._survey.start if node in self._survey.positions)
@@ -72,9 +81,9 @@ class Contexts:
         """Carry what is open along a transition; gives the nodes that must be looked at again."""
         transition = self._transitions[i]
         again = []
-        if transition.group is not None and self.at[transition.source] & ~self._below[transition.group]:
+        if transition.group in self._below and self.at[transition.source] & ~self._below[transition.group]:
             self._below[transition.group] |= self.at[transition.source]
-            again = [self._transitions[j].source for j in self._survey.joiners.get(transition.group, ())]
+            again = [self._transitions[j].source for j in self._survey.joiners[transition.group]]
             again = [node for node in again if node in self.at]
         bits = self.after(i)
         join = transition.join
@@ -151,7 +160,7 @@ def _binding(survey: Survey, contexts: Contexts, i: int, join: Join) -> None:
     if join.over == INCOMING:
         return
     if join.over not in survey.openers:
-        mend = f"name it on the transitions of the split (group: {join.over}); {did_you_mean(join.over, survey.openers)}"
+        mend = f"name it on the transitions of the split (group: {join.over}); {survey.hint(join.over, survey.openers)}"
         survey.add(place, f"no transition opens group {join.over!r}", mend)
     elif source in contexts.at and not contexts.after(i) & contexts.groups[join.over]:
         opened = _nodes_of(survey, survey.openers[join.over])
@@ -228,5 +237,5 @@ def _handlers(survey: Survey) -> None:
             mend = f"let the transition start where the group is opened: {at}"
             survey.add(("transitions", i, "on"), f"group {trigger.group!r} is not opened at node {source!r}", mend)
         else:
-            mend = did_you_mean(trigger.group, survey.openers)
+            mend = survey.hint(trigger.group, survey.openers)
             survey.add(("transitions", i, "on"), f"no transition opens group {trigger.group!r}", mend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -61,15 +62,22 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """`; did you mean 'x'?` when a known name is close, else the first few known names.
+    """`did you mean 'x'?` when a known name is close, else the first few known names.
 
     >>> did_you_mean("ftech", ["fetch", "report"])
     "did you mean 'fetch'?"
     """
     close = _closest(name, known)
-    if close is not None:
-        return f"did you mean {close!r}?"
-    some = ", ".join(map(repr, list(known)[:_SHOWN_MAX]))
+    return list_some(known) if close is None else f"did you mean {close!r}?"
+
+
+def list_some(known: Collection[str]) -> str:
+    """The first few known names.
+
+    >>> list_some(["fetch", "report"])
+    "known are 'fetch', 'report'"
+    """
+    some = ", ".join(map(repr, islice(known, _SHOWN_MAX)))
     if not some:
         return "there are none"
     return f"known are {some}" + (", ..." if len(known) > _SHOWN_MAX else "")

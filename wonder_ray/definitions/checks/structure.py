@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from wonder_ray.definitions.checks.problems import did_you_mean
 from wonder_ray.definitions.models import ComputeNode, StepsNode
 from wonder_ray.errors import DefinitionError
 from wonder_ray.ids import check_name
@@ -80,14 +79,14 @@ def _ends(survey: Survey) -> None:
     for i, transition in enumerate(survey.definition.transitions):
         for field, node in (("from", transition.source), ("to", transition.target)):
             if node not in survey.positions:
-                survey.add(("transitions", i, field), f"unknown node {node[:80]!r}", did_you_mean(node, survey.positions))
+                survey.add(("transitions", i, field), f"unknown node {node[:80]!r}", survey.hint(node, survey.positions))
 
 
 def _starts(survey: Survey) -> None:
     seen = set()
     for i, node in enumerate(survey.definition.start):
         if node not in survey.positions:
-            survey.add(("start", i), f"unknown node {node[:80]!r}", did_you_mean(node, survey.positions))
+            survey.add(("start", i), f"unknown node {node[:80]!r}", survey.hint(node, survey.positions))
         elif node in seen:
             survey.add(("start", i), f"node {node!r} is started twice", "name it once; to start it n times, fan out to it")
         seen.add(node)

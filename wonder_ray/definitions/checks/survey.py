@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from wonder_ray.definitions.checks.problems import Place, Problem, Severity
+from wonder_ray.definitions.checks.problems import Place, Problem, Severity, did_you_mean, list_some
 from wonder_ray.definitions.triggers import Trigger, parse_trigger
 from wonder_ray.errors import DefinitionError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from wonder_ray.definitions.models import Transition, WorkflowDefinition
 
 INCOMING: Final = "incoming"
 COMPLETED: Final = Trigger("completed")
+_HINTS_MAX: Final = 100
 
 
 class Survey:
@@ -33,6 +36,7 @@ class Survey:
     def __init__(self, definition: WorkflowDefinition) -> None:
         self.definition = definition
         self.problems: list[Problem] = []
+        self._hints = 0
         self.positions: dict[str, int] = {}
         for i, node in enumerate(definition.nodes):
             self.positions.setdefault(node.id, i)
@@ -77,6 +81,11 @@ class Survey:
     def warn(self, place: Place, message: str, mend: str) -> None:
         """Note what is probably not meant."""
         self.add(place, message, mend, "warning")
+
+    def hint(self, name: str, known: Collection[str]) -> str:
+        """`did_you_mean`, for the first hundred mistakes: comparing takes milliseconds, and there may be thousands."""
+        self._hints += 1
+        return did_you_mean(name, known) if self._hints <= _HINTS_MAX else list_some(known)
 
     def known_ends(self, i: int) -> bool:
         """Whether both nodes of a transition exist."""

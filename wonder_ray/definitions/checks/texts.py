@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from wonder_ray.definitions import models
-from wonder_ray.definitions.checks.problems import did_you_mean
 from wonder_ray.definitions.expressions import NAMES, compile_expression
 from wonder_ray.definitions.targets import parse_target
 from wonder_ray.definitions.triggers import GRAMMAR, OUTCOMES
@@ -169,6 +168,6 @@ def _triggers(survey: Survey) -> None:
     for i, trigger in enumerate(survey.triggers):
         if trigger is None:
             on = survey.definition.transitions[i].on
-            hint = did_you_mean(on, OUTCOMES)
+            hint = survey.hint(on, OUTCOMES)
             mend = f"{hint} write {GRAMMAR}" if hint.startswith("did") else f"write {GRAMMAR}"
             survey.add(("transitions", i, "on"), f"{on[:80]!r} is no outcome", mend)
