@@ -163,17 +163,11 @@ def _binding(survey: Survey, contexts: Contexts, i: int, join: Join) -> None:
         mend = f"name it on the transitions of the split (group: {join.over}); {survey.hint(join.over, survey.openers)}"
         survey.add(place, f"no transition opens group {join.over!r}", mend)
     elif source in contexts.at and not contexts.after(i) & contexts.groups[join.over]:
-        opened = _nodes_of(survey, survey.openers[join.over])
+        opened = survey.opened_at(join.over)
         message = (
             f"group {join.over!r} cannot be open at node {source!r}: no route leads here from within it (it opens at {opened})"
         )
         survey.add(place, message, "move the join, or open the group on the way here")
-
-
-def _nodes_of(survey: Survey, transitions: list[int]) -> str:
-    nodes = dict.fromkeys(survey.definition.transitions[i].source for i in transitions)
-    some = [repr(node) for node in nodes][:3]
-    return ", ".join(some) + (", ..." if len(nodes) > len(some) else "")
 
 
 def _agreement(survey: Survey) -> None:
@@ -233,7 +227,7 @@ def _handlers(survey: Survey) -> None:
         if trigger is None or trigger.group is None or (source, trigger.group) in opened:
             continue
         if trigger.group in survey.openers:
-            at = _nodes_of(survey, survey.openers[trigger.group])
+            at = survey.opened_at(trigger.group)
             mend = f"let the transition start where the group is opened: {at}"
             survey.add(("transitions", i, "on"), f"group {trigger.group!r} is not opened at node {source!r}", mend)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from wonder_ray.definitions.checks.problems import Place, Problem, Severity, did_you_mean, list_some
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 INCOMING: Final = "incoming"
 COMPLETED: Final = Trigger("completed")
 _HINTS_MAX: Final = 100
+_NODES_SHOWN: Final = 3
 
 
 class Survey:
@@ -37,6 +39,7 @@ class Survey:
         self.definition = definition
         self.problems: list[Problem] = []
         self._hints = 0
+        self._opened_at: dict[str, str] = {}
         self.positions: dict[str, int] = {}
         for i, node in enumerate(definition.nodes):
             self.positions.setdefault(node.id, i)
@@ -86,6 +89,14 @@ class Survey:
         """`did_you_mean`, for the first hundred mistakes: comparing takes milliseconds, and there may be thousands."""
         self._hints += 1
         return did_you_mean(name, known) if self._hints <= _HINTS_MAX else list_some(known)
+
+    def opened_at(self, group: str) -> str:
+        """The first few nodes that open a group, for messages."""
+        if group not in self._opened_at:
+            nodes = dict.fromkeys(self.definition.transitions[i].source for i in self.openers[group])
+            some = [repr(node) for node in islice(nodes, _NODES_SHOWN)]
+            self._opened_at[group] = ", ".join(some) + (", ..." if len(nodes) > len(some) else "")
+        return self._opened_at[group]
 
     def known_ends(self, i: int) -> bool:
         """Whether both nodes of a transition exist."""
