@@ -96,6 +96,7 @@ class Coordinator:
         self._keys = keys
         self._tracer = tracer
         self._flushed = False
+        self._held_back = False
         self._pids: set[int] = set()
         self.snapshot = self._take_snapshot()
         self._snapshot_us = 0
@@ -120,7 +121,7 @@ class Coordinator:
                     pass
         if self._is_due(now_us):
             batch.append(facts.Alarm())
-        if batch:
+        if batch or self._may_go_on():
             self._turn(batch, keys, now_us)
         for reply in replies:
             reply()
@@ -248,9 +249,20 @@ class Coordinator:
 
     def _room(self, node_id: str) -> int:
         """No dispatch while the event pipeline is far behind: the outbox grows on disk, and admission slows."""
-        if any(shipper.backlog > BACKLOG_ROWS for shipper in self._shippers.values()):
+        if self._backlog() > BACKLOG_ROWS:
+            self._held_back = True
             return 0
         return self._dispatcher.room(node_id)
+
+    def _backlog(self) -> int:
+        return max(shipper.backlog for shipper in self._shippers.values())
+
+    def _may_go_on(self) -> bool:
+        """Whether dispatch was held back, and the event pipeline has caught up since: no other message would wake it."""
+        if not self._held_back or self._backlog() > BACKLOG_ROWS // 2:
+            return False
+        self._held_back = False
+        return True
 
     # --- time ----------------------------------------------------------------------------------------------------
 
