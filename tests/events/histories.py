@@ -76,9 +76,7 @@ class History:
     def batch(self, first: int, last: int, *, epoch: int | None = None, stream: Stream = "events") -> EventBatch:
         """Rows `first` to `last`, sent by `epoch` (the one that committed the last of them)."""
         make = line if stream == "events" else trace_line
-        rows = [
-            make(n, epoch=self.epoch_of(n), at_us=NOON_US + n * (self.step_us - 1)) for n in range(first, last + 1)
-        ]
+        rows = [make(n, epoch=self.epoch_of(n), at_us=NOON_US + n * (self.step_us - 1)) for n in range(first, last + 1)]
         return EventBatch(info(self.run), stream, epoch or self.epoch_of(last), first, last, b"\n".join(rows))
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,4 +76,4 @@ def test_subtract_and_insert_agree_with_sets_of_rows(held: list[Span], incoming:
 def test_inserting_merges_neighbours_of_one_epoch(held: list[Span]) -> None:
     again = insert([], [Span(n, n, e) for n, e in numbers(held).items()])
     assert again == held
-    assert all(a.last + 1 < b.first or a.epoch != b.epoch for a, b in zip(again, again[1:], strict=False))
+    assert all(a.last + 1 < b.first or a.epoch != b.epoch for a, b in itertools.pairwise(again))

@@ -57,10 +57,12 @@ class Adopter:
         adopted = []
         for path in self._layout.logs():
             if path != self._own and (lock := LogLock.try_acquire(path)) is not None:
-                if path.exists():
-                    self._adopt(path)
-                    adopted.append(path.name)
-                lock.release(remove=not path.exists())
+                try:
+                    if path.exists():
+                        self._adopt(path)
+                        adopted.append(path.name)
+                finally:
+                    lock.release(remove=not path.exists())
         return adopted
 
     def _adopt(self, path: Path) -> None:
@@ -85,15 +87,20 @@ def index_unknown_files(log: CommitLog, layout: EventLayout) -> int:
     for stream in STREAMS:
         listed = layout.files(stream)  # before the logs are read: a file of a live instance is in its log before it is here
         unknown = set(listed) - log.file_names(stream)
-        for path in layout.logs() if unknown else ():
-            other = CommitLog.read(path) if path != log.path else None
-            if other is not None:
-                with other:
-                    unknown -= other.file_names(stream)
+        others = [path for path in layout.logs() if path != log.path] if unknown else []
+        unknown -= _known(others, stream)
         for name in sorted(unknown):
             _index(log, layout, stream, name)
         found += len(unknown)
     return found
+
+
+def _known(logs: list[Path], stream: Stream) -> set[str]:
+    """The files that these logs know. One that is adopted at this moment may tell too few; to index a file twice is no harm."""
+    names: set[str] = set()
+    for path in logs:
+        CommitLog.visit(path, lambda log: names.update(log.file_names(stream)))
+    return names
 
 
 def _index(log: CommitLog, layout: EventLayout, stream: Stream, name: str) -> None:

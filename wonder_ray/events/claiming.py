@@ -14,6 +14,7 @@ in the other's log last has made that one's step 3 fail, or has taken the run fr
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from wonder_ray.errors import ServiceUnavailableError, StaleEpochError, WonderError
@@ -55,9 +56,9 @@ def claim_runs(
     failpoint("claim.fenced_here")
     asked = [claim for claim in claims if outcomes[claim] is None and not claim.new]
     if asked and not claiming.alone:
-        claiming.fence_everywhere(asked)
+        failed = claiming.fence_everywhere(asked)
         failpoint("claim.fenced_there")
-        outcomes |= claiming.finish(asked)
+        outcomes |= dict.fromkeys(asked, failed) if failed else claiming.finish(asked)
     return [outcomes[claim] for claim in claims]
 
 
@@ -68,12 +69,15 @@ def refresh_elsewhere(log: CommitLog, layout: EventLayout) -> None:
     """
     noted = log.elsewhere()
     for name in {name for _, _, name in noted}:
-        other = CommitLog.read(layout.log_dir / name)
-        for run_id, stream, where in noted:
-            if where == name:
-                log.set_elsewhere(run_id, stream, name, other.first_unsealed(run_id, stream) if other else None)
-        if other:
-            other.close()
+        firsts: dict[tuple[str, Stream], int | None] = {(run_id, stream): None for run_id, stream, log_ in noted if log_ == name}
+
+        def look(other: CommitLog, firsts: dict[tuple[str, Stream], int | None] = firsts) -> None:
+            for key in firsts:
+                firsts[key] = other.first_unsealed(*key)
+
+        is_there = CommitLog.visit(layout.log_dir / name, look)
+        for (run_id, stream), first in firsts.items():
+            log.set_elsewhere(run_id, stream, name, first if is_there else None)
 
 
 class _Claiming:
@@ -99,10 +103,16 @@ class _Claiming:
                     self._log.set_fence(claim.run_id, claim.epoch, owned=claim.new or self.alone, claim=self._token)
         return outcomes
 
-    def fence_everywhere(self, claims: list[Claim]) -> None:
-        # When one was adopted meanwhile, perhaps by an instance that we had asked before it knew, all are asked again.
-        while not all(self._fence_there(path, claims) for path in self._others()):
-            pass
+    def fence_everywhere(self, claims: list[Claim]) -> WonderError | None:
+        """Step 2; the error of a log that cannot be asked."""
+        look = partial(self._fence_there, claims)
+        try:
+            # When one was adopted meanwhile, perhaps by an instance that we had asked before it knew, all are asked again.
+            while not all(CommitLog.visit(path, look, "neighbour") for path in self._others()):
+                pass
+        except WonderError as error:
+            return error
+        return None
 
     def finish(self, claims: list[Claim]) -> dict[Claim, WonderError | None]:
         outcomes: dict[Claim, WonderError | None] = {}
@@ -124,22 +134,17 @@ class _Claiming:
     def _others(self) -> list[Path]:
         return [path for path in self._layout.logs() if path != self._log.path]
 
-    def _fence_there(self, path: Path, claims: list[Claim]) -> bool:
-        """Step 2 in one log; False when it was adopted since it was listed."""
-        other = CommitLog.neighbour(path)
-        if other is None:
-            return path.exists()  # a file without a schema cannot own anything yet
-        with other, other.transaction():
-            for claim in claims:
-                if newest := _newer_epoch(other, claim):
-                    self._newer[claim.run_id] = max(newest, self._newer.get(claim.run_id, 0))
-                elif other.fence(claim.run_id) is not None:
-                    other.set_fence(claim.run_id, claim.epoch, owned=False)
-                for stream in STREAMS:
-                    if spans := other.spans(claim.run_id, stream):
-                        first = other.first_unsealed(claim.run_id, stream)
-                        self._found.append(_Found(claim.run_id, stream, path.name, spans, first))
-        return True
+    def _fence_there(self, claims: list[Claim], other: CommitLog) -> None:
+        """Step 2 in one log."""
+        for claim in claims:
+            if newest := _newer_epoch(other, claim):
+                self._newer[claim.run_id] = max(newest, self._newer.get(claim.run_id, 0))
+            elif other.fence(claim.run_id) is not None:
+                other.set_fence(claim.run_id, claim.epoch, owned=False)
+            for stream in STREAMS:
+                if spans := other.spans(claim.run_id, stream):
+                    first = other.first_unsealed(claim.run_id, stream)
+                    self._found.append(_Found(claim.run_id, stream, other.path.name, spans, first))
 
 
 def _newer_epoch(log: CommitLog, claim: Claim) -> int:

@@ -80,13 +80,17 @@ class Flusher:
     def stop(self, *, flush: bool) -> None:
         """End the thread; with `flush` after a last flush of everything."""
         done = self.request() if flush and self._thread.is_alive() else None
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
+        self.halt()
         if self._thread.ident is not None:
             self._thread.join()
         if done is not None:
             done.result()
+
+    def halt(self) -> None:
+        """End the thread after what it does now, and what was requested; do not wait for it."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
 
     def request(self) -> Future[None]:
         """A future that is done when all rows committed by now are in finished files."""

@@ -19,7 +19,7 @@ from wonder_ray.errors import ServiceUnavailableError, StorageError
 from wonder_ray.events.log_schema import APPLICATION_ID, MIGRATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 Mode: TypeAlias = Literal["own", "neighbour", "read"]
@@ -62,11 +62,6 @@ class LogFile:
         return cls(path, "own")
 
     @classmethod
-    def neighbour(cls, path: Path) -> Self | None:
-        """Open another instance's log to fence a run in it; None if it is gone, or was never finished."""
-        return cls._open_existing(path, "neighbour")
-
-    @classmethod
     def read(cls, path: Path) -> Self | None:
         """Open to read, in any process, while its owner writes; None if it is gone, or was never finished."""
         return cls._open_existing(path, "read")
@@ -83,6 +78,27 @@ class LogFile:
             log.close()
             return None
         return log
+
+    @classmethod
+    def visit(cls, path: Path, look: Callable[[Self], None], mode: Literal["neighbour", "read"] = "read") -> bool:
+        """Show the log to `look`, in one transaction (a snapshot, if only read); False if it was adopted before that ended.
+
+        An adopted log is removed, and who has it open may see an old state of it, or an error: do not trust what was seen.
+        """
+        try:
+            before = path.stat()
+            log = cls._open_existing(path, mode)
+            if log is None:
+                return path.exists()  # a file without a schema knows nothing yet
+            with log, log.transaction() if mode == "neighbour" else log.snapshot():
+                look(log)
+            return os.path.samestat(before, path.stat())
+        except FileNotFoundError:
+            return False
+        except StorageError:
+            if path.exists():
+                raise
+            return False
 
     def close(self) -> None:
         """Close the file; an open transaction is rolled back."""

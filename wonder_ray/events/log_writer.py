@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from wonder_ray.errors import PayloadError, ServiceUnavailableError, StorageError, WonderError
+from wonder_ray.errors import PayloadError, ServiceUnavailableError, StaleEpochError, StorageError, WonderError
 from wonder_ray.events.adoption import index_unknown_files
 from wonder_ray.events.claiming import Claim, claim_runs
 from wonder_ray.events.lines import check_batch
@@ -104,8 +104,8 @@ class LogWriter:
         for (work, claim), refused in zip(wanted, outcomes, strict=True):
             if work.claim is not None and not work.future.done():
                 _answer(work, refused or self._log.marks(claim.run_id))
-            elif isinstance(refused, ServiceUnavailableError) and not work.future.done():
-                work.future.set_exception(refused)
+            elif refused and not isinstance(refused, StaleEpochError) and not work.future.done():
+                work.future.set_exception(refused)  # a stale batch is answered by its acknowledgement
 
     def _claims_of(self, work: Work) -> list[Claim]:
         if work.claim is not None:
@@ -140,8 +140,10 @@ class LogWriter:
                     acks.append(ack)
                     rows, size = rows + added, size + (len(batch.lines) if added else 0)
                 answers.append((work, acks))
-            self._failpoint("append.before_commit")
-        self._failpoint("append.after_commit")
+            if rows:
+                self._failpoint("append.before_commit")
+        if rows:
+            self._failpoint("append.after_commit")
         self.commits += 1
         if rows:
             self._on_rows(rows, size)

@@ -26,7 +26,7 @@ from wonder_ray.events.schema import schema_of
 from wonder_ray.ids import check_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from wonder_ray.events.commit_log import StoredBatch
     from wonder_ray.events.lines import EventLine, TraceLine
@@ -132,24 +132,28 @@ class EventReader:
     def last_sequence(self, run_id: str, stream: Stream = "events") -> int:
         """The last row of a run that is durable; 0 when there is none."""
         check_run_id(run_id)
-        found, known = [0], set[str]()
-        for log in self._logs():
-            with log, log.snapshot():
-                known |= log.file_names(stream)
-                found.extend(span.last for span in log.spans(run_id, stream))
+        found, known = {0}, set[str]()
+
+        def look(log: CommitLog) -> None:
+            known.update(log.file_names(stream))
+            found.update(span.last for span in log.spans(run_id, stream))
+
+        self._visit_logs(look)
         mine = pc.field("workflow_run_id") == run_id
         for batch in self._scan(stream, self._unknown(stream, known), mine, ["sequence_number"]):
-            found.extend(batch.column(0).to_pylist())
+            found.update(batch.column(0).to_pylist())
         return max(found)
 
     def runs(self, stream: Stream = "events") -> dict[str, int]:
         """Every run with a row, and its last sequence number; oldest run first."""
         found, known = dict[str, int](), set[str]()
-        for log in self._logs():
-            with log, log.snapshot():
-                known |= log.file_names(stream)
-                for run_id, last in log.last_sequences(stream).items():
-                    found[run_id] = max(last, found.get(run_id, 0))
+
+        def look(log: CommitLog) -> None:
+            known.update(log.file_names(stream))
+            for run_id, last in log.last_sequences(stream).items():
+                found[run_id] = max(last, found.get(run_id, 0))
+
+        self._visit_logs(look)
         for batch in self._scan(stream, self._unknown(stream, known), None, ["workflow_run_id", "sequence_number"]):
             for run_id, last in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 found[run_id] = max(last, found.get(run_id, 0))
@@ -184,12 +188,14 @@ class EventReader:
 
     def _read_once(self, stream: Stream, run_id: str, after: int, last: int) -> dict[int, Row]:
         rows, names, known = dict[int, Row](), set[str](), set[str]()
-        for log in self._logs():
-            with log, log.snapshot():
-                for stored in log.batches_of_run(run_id, stream, after, last):
-                    rows.update((row.sequence_number, row) for row in _rows_of(stream, stored, after, last))
-                names.update(log.files_of_run(run_id, stream))
-                known |= log.file_names(stream)
+
+        def look(log: CommitLog) -> None:
+            for stored in log.batches_of_run(run_id, stream, after, last):
+                rows.update((row.sequence_number, row) for row in _rows_of(stream, stored, after, last))
+            names.update(log.files_of_run(run_id, stream))
+            known.update(log.file_names(stream))
+
+        self._visit_logs(look)
         key = pc.field("sequence_number")
         wanted = (pc.field("workflow_run_id") == run_id) & (key > after) & (key <= last)
         columns = _columns(stream)
@@ -198,11 +204,10 @@ class EventReader:
                 rows.setdefault(row.sequence_number, row)
         return rows
 
-    def _logs(self) -> Iterator[CommitLog]:
-        for path in self._layout.logs():
-            log = CommitLog.read(path)
-            if log is not None:  # else it was adopted since: its rows are in files
-                yield log
+    def _visit_logs(self, look: Callable[[CommitLog], None]) -> None:
+        """Show every log to `look`; all again when one was adopted meanwhile, perhaps by one that had been looked at."""
+        while not all(CommitLog.visit(path, look) for path in self._layout.logs()):
+            pass
 
     def _unknown(self, stream: Stream, known: set[str]) -> set[str]:
         """The files that no log knows. Listed after the logs were read: what has left them since is here."""

@@ -14,6 +14,7 @@ OpenReply(mark=2, sealed=2, trace_mark=0, trace_sealed=0, boundaries=[(1, 1)])
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
@@ -89,6 +90,9 @@ class EventService:
         self.layout = EventLayout(Path(storage))
         self.layout.create()
         self.instance, self._lock = _take_lock(self.layout, instance)
+        self._on_fatal = on_fatal
+        self._ending = threading.Lock()
+        self._ended = False
         path = self.layout.log_path(self.instance)
         try:
             self._log = CommitLog.own(path)
@@ -106,7 +110,7 @@ class EventService:
             group_bytes=settings.group_bytes,
             failpoint=failpoint,
             on_rows=self._flusher.note_rows,
-            on_fatal=on_fatal,
+            on_fatal=self._stop_flushing,
         )
         try:
             self._writer.start()
@@ -169,16 +173,15 @@ class EventService:
         return EventStats(self.instance, rows, size, done.rows, self._writer.commits, requests, waiting, done.flushes, done.error)
 
     def close(self) -> None:
-        """Answer what is waiting, seal everything, and let go of the log; rows that cannot be sealed stay in the log."""
-        try:
-            self._flusher.stop(flush=True)
-        finally:
-            self._stop_writing()
+        """Answer what is waiting, seal everything, and let go of the log; rows that cannot be sealed stay in it.
+
+        May be called again.
+        """
+        self._end(flush=True)
 
     def abandon(self) -> None:
         """Let go of the log without sealing anything more: what is left is what a killed process leaves."""
-        self._flusher.stop(flush=False)
-        self._stop_writing()
+        self._end(flush=False)
 
     def __enter__(self) -> Self:
         return self
@@ -186,10 +189,17 @@ class EventService:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _stop_writing(self) -> None:
-        self._queue.close()
-        self._writer.join()
-        self._release()
+    def _end(self, *, flush: bool) -> None:
+        with self._ending:
+            if self._ended:
+                return
+            self._ended = True
+            try:
+                self._flusher.stop(flush=flush)
+            finally:
+                self._queue.close()
+                self._writer.join()
+                self._release()
 
     def _release(self) -> None:
         self._log.close()
@@ -200,6 +210,10 @@ class EventService:
         for batch in batches:
             check_run_id(batch.run.workflow_run_id)
         return self._queue.put(Work(sum(len(batch.lines) for batch in batches), batches=batches), wait_s)
+
+    def _stop_flushing(self, error: BaseException) -> None:
+        self._flusher.halt()
+        self._on_fatal(error)
 
     def _transact(self, work: Callable[[CommitLog], T], /) -> T:
         return cast("T", self._queue.put(Work(write=work), None).result())

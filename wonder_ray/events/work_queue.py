@@ -98,4 +98,4 @@ class WorkQueue:
             return len(self._items), self._bytes
 
     def _fits(self, work: Work) -> bool:
-        return not self._items or work.size == 0 or self._bytes + work.size <= self._bytes_max
+        return self._bytes == 0 or work.size == 0 or self._bytes + work.size <= self._bytes_max
