@@ -1,0 +1,120 @@
+"""`wonder validate` and `wonder import`: definitions, without running anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from wonder_ray.cli.options import AsJson, WorkflowName
+from wonder_ray.cli.output import print_json
+from wonder_ray.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from wonder_ray.definitions.builder import Workflow
+    from wonder_ray.definitions.models import WorkflowDefinition
+
+REFUSED: Final = 2
+
+imports = typer.Typer(help="Make a definition of another system's workflow.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command()(validate)
+    app.add_typer(imports, name="import")
+
+
+def validate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .py, .json or .yaml file.")],
+    json: AsJson = False,
+    name: WorkflowName = None,
+) -> None:
+    """Check a definition: every problem, with its node, field and mend. Exit code 2 when there are errors."""
+    try:
+        flows = _flows(file, name)
+        problems = [found for flow in flows for found in _problems(flow)]
+    except DefinitionError as error:
+        flows = []
+        problems = [_problem("error", str(error))]
+    errors = sum(found["severity"] == "error" for found in problems)
+    if json:
+        print_json({"file": str(file), "ok": not errors, "workflows": [flow.name for flow in flows], "problems": problems})
+    else:
+        _print(file, flows, problems, errors)
+    raise typer.Exit(REFUSED if errors else 0)
+
+
+def _print(file: Path, flows: list[Workflow | WorkflowDefinition], problems: list[dict[str, Any]], errors: int) -> None:
+    for found in problems:
+        typer.echo(f"{found['severity']}: {found['text']}", err=found["severity"] == "error")
+    names = ", ".join(flow.name for flow in flows)
+    count = f"{errors} errors, {len(problems) - errors} warnings"
+    typer.echo(f"{file}: {names + ': ' if names else ''}{count if problems else 'ok'}", err=bool(errors))
+
+
+def _flows(file: Path, name: str | None) -> list[Workflow | WorkflowDefinition]:
+    from wonder_ray.cli.flows import PYTHON, load_flow, load_flows
+
+    if file.suffix != PYTHON:
+        from wonder_ray.definitions.files import load_definition
+
+        return [load_definition(file, checked=False)]
+    return list(load_flows(file).values()) if name is None else [load_flow(file, name).flow]
+
+
+def _problems(flow: Workflow | WorkflowDefinition) -> list[dict[str, Any]]:
+    from wonder_ray.definitions.builder import Workflow
+    from wonder_ray.definitions.validation import validate as check
+
+    found = flow.problems() if isinstance(flow, Workflow) else check(flow)
+    return [
+        _problem(
+            problem.severity,
+            problem.message,
+            workflow=flow.name,
+            node=problem.node,
+            transition=problem.transition,
+            field=problem.field,
+            mend=problem.mend,
+            text=str(problem),
+        )
+        for problem in found
+    ]
+
+
+def _problem(severity: str, message: str, **more: Any) -> dict[str, Any]:
+    empty = dict.fromkeys(("workflow", "node", "transition", "field", "mend"))
+    return {"severity": severity, "message": message, **empty, "text": message} | more
+
+
+@imports.callback()
+def import_() -> None:
+    """Make a definition of another system's workflow."""
+
+
+@imports.command()
+def wfformat(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A workflow instance in WfFormat (JSON).")],
+    out: Annotated[Path, typer.Option("--out", metavar="FLOW.json", help="Where to write the definition (.json or .yaml).")],
+    runtime_scale: Annotated[
+        float, typer.Option("--runtime-scale", metavar="F", help="Tasks take F times as long as they were recorded to.", min=0)
+    ] = 1.0,
+    json: AsJson = False,
+) -> None:
+    """Import a recorded workflow of the WfCommons format, with tasks that take as long as the recorded ones."""
+    from wonder_ray.definitions.files import dump_definition
+    from wonder_ray.interop.wfformat import import_wfformat
+
+    if not file.is_file():
+        raise DefinitionError(f"{file}: there is no such file")
+    definition = import_wfformat(file, runtime_scale=runtime_scale)
+    dump_definition(definition, out)
+    found = {"name": definition.name, "nodes": len(definition.nodes), "transitions": len(definition.transitions), "out": str(out)}
+    if json:
+        print_json(found)
+    else:
+        typer.echo(
+            f"{out}: {found['name']}, {found['nodes']} nodes, {found['transitions']} transitions; run it: wonder run {out}"
+        )

@@ -1,0 +1,187 @@
+"""What a user names on the command line, made real: a file with a workflow, an input, labels."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from wonder_ray.errors import DefinitionError, PayloadError, WonderError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from wonder_ray.definitions.builder import Workflow
+    from wonder_ray.definitions.models import WorkflowDefinition
+
+PYTHON: Final = ".py"
+
+
+class Loaded(NamedTuple):
+    """A workflow, and the modules beside its file that its actions are in (where it names them by text)."""
+
+    flow: Workflow | WorkflowDefinition
+    modules: tuple[ModuleType, ...] = ()
+
+    @property
+    def definition(self) -> WorkflowDefinition:
+        """The checked definition; a `DefinitionError` that lists what is wrong."""
+        from wonder_ray.definitions.builder import Workflow
+
+        return self.flow.definition() if isinstance(self.flow, Workflow) else self.flow
+
+    def startable(self, storage: Path) -> Workflow | WorkflowDefinition:
+        """What to start: with the code of `modules` in the definition's bundle."""
+        from wonder_ray.bundles.pack import pack
+        from wonder_ray.bundles.store import BundleStore
+        from wonder_ray.definitions.builder import Workflow
+
+        if not self.modules:
+            return self.flow
+        actions = self.flow.actions if isinstance(self.flow, Workflow) else ()
+        bundle = pack([*actions, *self.modules], exclude=(storage,))
+        BundleStore(storage).put(bundle.data)
+        return self.definition.model_copy(update={"bundle": bundle.sha256})
+
+
+def load_flow(file: Path, name: str | None = None) -> Loaded:
+    """The workflow in a file.
+
+    Args:
+        file: A `.py` file with a `Workflow` at module level, or a definition in `.json` or `.yaml`.
+        name: Which one, when a `.py` file has several: the workflow's name, or its variable.
+
+    Raises:
+        DefinitionError: There is no such file or workflow, it cannot be imported, or it is not sound.
+    """
+    if file.suffix != PYTHON:
+        from wonder_ray.definitions.files import load_definition
+
+        if name is not None:
+            raise DefinitionError(f"--name {name!r}: only a .py file can hold several workflows, and {file} is none")
+        definition = load_definition(file)
+        return Loaded(definition, () if definition.bundle else _modules_beside(file, definition))
+    flows = load_flows(file)
+    chosen = {variable: flow for variable, flow in flows.items() if name in (None, variable, flow.name)}
+    if len(chosen) != 1:
+        known = ", ".join(f"{variable} ({flow.name!r})" for variable, flow in flows.items())
+        what = f"no workflow {name!r}" if name is not None else f"{len(flows)} workflows"
+        raise DefinitionError(f"{file} holds {what}: choose one with --name; there are {known}")
+    loaded = Loaded(next(iter(chosen.values())))
+    return Loaded(loaded.flow, _modules_beside(file, loaded.definition))
+
+
+def load_flows(file: Path) -> dict[str, Workflow | WorkflowDefinition]:
+    """The workflows at module level of a `.py` file, by variable; at least one.
+
+    The file is imported under its own name, so that its actions are `crawl:fetch` for the executors, too.
+    """
+    from wonder_ray.definitions.builder import Workflow
+    from wonder_ray.definitions.models import WorkflowDefinition
+
+    module = import_user_file(file)
+    flows: dict[str, Workflow | WorkflowDefinition] = {}
+    for variable, value in vars(module).items():
+        if isinstance(value, Workflow | WorkflowDefinition) and all(value is not known for known in flows.values()):
+            flows[variable] = value
+    if not flows:
+        raise DefinitionError(f"{file} has no Workflow at module level: write `flow = Workflow(...)` outside of functions")
+    return flows
+
+
+def import_user_file(file: Path) -> ModuleType:
+    """Import a user's file; what it prints goes to stderr.
+
+    Raises:
+        DefinitionError: It is missing, or raised; names its line.
+    """
+    from wonder_ray.bundles.modules import import_file
+
+    if not file.is_file():
+        raise DefinitionError(f"{file}: there is no such file")
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return import_file(file)
+    except WonderError as error:
+        raise DefinitionError(_located(file, error)) from error
+    except (Exception, SystemExit) as error:  # whatever a user's module may raise
+        raise DefinitionError(_located(file, error)) from error
+
+
+def _located(file: Path, error: BaseException) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file.resolve()]
+    line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
+    where = str(file) if line is None else f"{file}:{line}"
+    what = str(error) if isinstance(error, WonderError) else f"{type(error).__name__}: {error}"
+    return f"{where}: {what}"
+
+
+def _modules_beside(file: Path, definition: WorkflowDefinition) -> tuple[ModuleType, ...]:
+    """The modules in the folder of a file that its actions name; installed ones are everywhere already."""
+    folder = file.resolve().parent
+    found: dict[str, ModuleType] = {}
+    for target in _targets(definition):
+        name, _, function = target.partition(":")
+        path = folder.joinpath(*name.split("."))
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(PYTHON)
+        if name in found or not source.is_file() or source == file.resolve():
+            continue
+        found[name] = import_user_file(source)
+        if not hasattr(found[name], function.partition(".")[0]):
+            raise DefinitionError(f"{file}: action {target!r}: {source.name} has no {function!r}")
+    return tuple(found.values())
+
+
+def _targets(definition: WorkflowDefinition) -> list[str]:
+    from wonder_ray.definitions.models import ActionNode, StepsNode
+
+    found: list[str] = []
+    for node in definition.nodes:
+        if isinstance(node, ActionNode):
+            found.append(node.action)
+        elif isinstance(node, StepsNode):
+            found += [step.action for step in node.steps]
+    return [target for target in dict.fromkeys(found) if ":" in target]
+
+
+def parse_input(text: str | None) -> Any:
+    """The value of `--input`: JSON, `@file`, or `-` for stdin; None when it is not given.
+
+    Raises:
+        PayloadError: It is no JSON.
+    """
+    from wonder_ray.values import decode
+
+    if text is None:
+        return None
+    source, content = "--input", text
+    if text == "-":
+        source, content = "stdin", sys.stdin.read()
+    elif text.startswith("@"):
+        source = text[1:]
+        try:
+            content = Path(source).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PayloadError(f"--input {text}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        return decode(content)
+    except PayloadError as error:
+        hint = "" if source != "--input" else """ (quote it for the shell: --input '{"site": "example.org"}')"""
+        raise PayloadError(f"{source}: {error}{hint}") from None
+
+
+def parse_labels(texts: list[str]) -> dict[str, str]:
+    """The `--label name=value` options.
+
+    >>> parse_labels(["team=data", "note=a=b"])
+    {'team': 'data', 'note': 'a=b'}
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise WonderError(f"--label {text!r}: write it as name=value")
+        found[name] = value
+    return found

@@ -1,0 +1,152 @@
+"""Watching a run to its end, and telling how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+import typer
+
+from wonder_ray.cli.looking import error_text
+from wonder_ray.cli.output import duration, print_json, short, warn
+from wonder_ray.cli.progress import counts_of, line, render, standing
+from wonder_ray.values import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.live import Live
+
+    from wonder_ray.cli.progress import Standing
+    from wonder_ray.resources.records import RunRecord
+
+POLL_SECONDS: Final = 0.25
+SILENT_SECONDS: Final = 20.0
+"""After so long without a word from the coordinator people are told where to look."""
+SETTLE_SECONDS: Final = 30.0
+RATE_SECONDS: Final = 10.0
+LINE_SECONDS: Final = 1.0
+LINES_SHARE: Final = 0.05
+"""Lines become rarer as a run goes on: one per this share of the elapsed time."""
+
+
+class Watched(Protocol):
+    """What is needed of a client's run."""
+
+    id: str
+
+    def wait(self, timeout: float | None = None) -> RunRecord | None:
+        """The record once it has ended."""
+
+    def status(self) -> Standing | None:
+        """How it stands."""
+
+    def events(self, *, after: int = 0, follow: bool = False) -> Iterator[Any]:
+        """Its events."""
+
+
+class Display(AbstractContextManager["Display"]):
+    """Progress on stderr: a table that is redrawn on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._began = time.monotonic()
+        self._done: deque[tuple[float, int]] = deque()
+        self._line_at = 0.0
+        self._last = ""
+
+    def __enter__(self) -> Self:
+        from rich.live import Live
+
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, transient=True, auto_refresh=False)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:  # noqa: PYI036 - passed on to rich, which wants their types
+        if self._live is not None:
+            self._live.__exit__(*error)
+
+    def show(self, snapshot: Standing) -> None:
+        """Draw it."""
+        elapsed = time.monotonic() - self._began
+        rate = self._rate(elapsed, sum(counts_of(statuses).done for statuses in snapshot.nodes.values()))
+        if self._live is not None:
+            self._live.update(render(snapshot, elapsed, rate=rate), refresh=True)
+            return
+        what = standing(snapshot)
+        if what != self._last and elapsed >= self._line_at:
+            typer.echo(line(snapshot, elapsed, rate=rate), err=True)
+            self._last = what
+            self._line_at = elapsed + max(LINE_SECONDS, elapsed * LINES_SHARE)
+
+    def _rate(self, elapsed: float, done: int) -> float:
+        """Tokens done per second, over the last ten seconds."""
+        self._done.append((elapsed, done))
+        while elapsed - self._done[0][0] > RATE_SECONDS:
+            self._done.popleft()
+        since, before = self._done[0]
+        return max(0.0, (done - before) / (elapsed - since)) if elapsed > since else 0.0
+
+
+def follow(run: Watched) -> RunRecord:
+    """Watch a run until it has ended, and all its events are with the event service."""
+    silent_since, told = time.monotonic(), False
+    with Display() as display:
+        while (record := run.wait(POLL_SECONDS)) is None:
+            snapshot = run.status()
+            if snapshot is not None:
+                silent_since = time.monotonic()
+                display.show(snapshot)
+            elif not told and time.monotonic() - silent_since > SILENT_SECONDS:
+                told = True
+                warn(f"the coordinator of {run.id} has not answered for {SILENT_SECONDS:.0f} s: see `wonder logs {run.id}`")
+    _settle(run, record)
+    return record
+
+
+def _settle(run: Watched, record: RunRecord) -> None:
+    """The end is reported before the last events are acknowledged: wait for these."""
+    last = record.events or 0
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while last and next(iter(run.events(after=last - 1)), None) is None:
+        if time.monotonic() > deadline:
+            warn(f"the event service has not got all events of {run.id} yet; they are in the run's file, and will follow")
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def result_json(record: RunRecord, storage: str) -> dict[str, Any]:
+    """What `--json` ends with."""
+    return {
+        "run_id": record.run_id,
+        "status": str(record.status),
+        "output": None if record.output is None else decode(record.output),
+        "error": None if record.error is None else decode(record.error),
+        "tokens": record.tokens,
+        "events": record.events,
+        "duration_ms": record.duration_ms,
+        "storage": storage,
+    }
+
+
+def tell(record: RunRecord, storage: str, *, json: bool, hint: str = "") -> None:
+    """The summary of a run that has ended (or was only started), or its line of JSON; on stdout."""
+    found = result_json(record, storage)
+    if json:
+        print_json(found)
+        return
+    took = "" if record.duration_ms is None else f" in {duration(record.duration_ms)}"
+    typer.echo(f"run {record.run_id} {record.status}{took}")
+    if found["error"] is not None:
+        typer.echo(f"  error    {error_text(found['error'])}")
+    elif record.ended:
+        typer.echo(f"  output   {short(found['output'], 400)}")
+    typer.echo(f"  tokens   {record.tokens or 0}, events {record.events or 0}")
+    typer.echo(f"  storage  {storage}")
+    typer.echo(f"  look     wonder show | events | logs {record.run_id}{hint}")

@@ -1,0 +1,115 @@
+"""`wonder events` and `wonder trace`: what happened in a run, from the storage folder alone."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from wonder_ray.cli.options import JsonLines, Ref, Storage
+from wonder_ray.cli.output import duration, print_json, safe, short, when
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wonder_ray.events.query import EventRow
+    from wonder_ray.reading import Reader
+
+FOLLOW_SECONDS: Final = 0.5
+"""How often `--follow` looks: services on other machines write to the folder, too, so nothing tells that there is more."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command()(events)
+    app.command()(trace)
+
+
+def events(
+    run: Ref,
+    json: JsonLines = False,
+    after: Annotated[int, typer.Option("--after", metavar="N", help="Only events after sequence number N.", min=0)] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as events come, until the run has ended.")] = False,
+    type_: Annotated[
+        str, typer.Option("--type", metavar="PREFIX", help="Only types that begin so: 'task.', 'token.failed'.")
+    ] = "",
+    storage: Storage = None,
+) -> None:
+    """Print a run's workflow events, in sequence."""
+    from wonder_ray.reading import Reader
+
+    reader = Reader(storage)
+    for row in _followed(reader, run, after) if follow else reader.events(run, after):
+        if not row.event_type.startswith(type_):
+            continue
+        if json:
+            print_json(row.as_dict() | {"metadata": row.details})
+        else:
+            typer.echo(_line(row))
+
+
+def trace(
+    run: Ref,
+    json: JsonLines = False,
+    after: Annotated[int, typer.Option("--after", metavar="N", help="Only trace events after sequence number N.", min=0)] = 0,
+    storage: Storage = None,
+) -> None:
+    """Print a run's trace events (what was decided, and how long it took), in sequence; `wonder run --trace` records them."""
+    from wonder_ray.cli.output import warn
+    from wonder_ray.reading import Reader
+
+    reader = Reader(storage)
+    rows = reader.traces(run, after)
+    for row in rows:
+        if json:
+            print_json(row.as_dict() | {"payload": row.details})
+            continue
+        took = "" if row.duration_ms is None else f"  {duration(row.duration_ms)}"
+        details = f"  {short(row.details, 160)}" if row.payload else ""
+        typer.echo(
+            f"{row.sequence_number:>7}  {when(row.timestamp)}  {row.event_type:<32}  {safe(row.node_id or '')}{took}{details}"
+        )
+    if not rows and not after and not reader.record(run).trace:
+        warn("this run was started without --trace: it has no trace events")
+
+
+def _followed(reader: Reader, run: str, after: int) -> Iterator[EventRow]:
+    """The events, and new ones as they come, until the run's terminal event."""
+    from wonder_ray.workflow_events import TERMINAL_EVENTS
+
+    run = reader.record(run).run_id  # 'latest' may be another one later
+    while True:
+        for row in reader.events(run, after):
+            yield row
+            after = row.sequence_number
+            if row.event_type in TERMINAL_EVENTS:
+                return
+        record = reader.record(run)
+        if record.ended and record.events is not None and after >= record.events:
+            return
+        time.sleep(FOLLOW_SECONDS)
+
+
+def _line(row: EventRow) -> str:
+    where = row.node_id or ""
+    if row.path_id and row.path_id != "root":
+        where += f" [{row.path_id}]"
+    return f"{row.sequence_number:>7}  {when(row.timestamp)}  {row.event_type:<24}  {safe(where, 48):<24}  {_details(row)}"
+
+
+def _details(row: EventRow) -> str:
+    said: list[str] = []
+    if row.attempt is not None:
+        said.append(f"attempt {row.attempt}")
+    if row.duration_ms is not None:
+        said.append(duration(row.duration_ms))
+    if row.message:
+        said.append(safe(row.message, 200))
+    elif details := _without_empty(row.details):
+        said.append(short(details, 160))
+    return "  ".join(said)
+
+
+def _without_empty(details: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in details.items() if value not in (None, "", [], {})}

@@ -1,0 +1,296 @@
+"""Looking at runs with nothing but the storage folder: no Ray, no running service, and none is ever started.
+
+A live cluster may write to the folder at the same time. What is told of a run is what it has committed: from its own file
+where no coordinator holds it, else as far as the event service has acknowledged.
+
+>>> reader = Reader("storage")  # doctest: +SKIP
+>>> reader.show("latest")["status"]  # doctest: +SKIP
+'completed'
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from wonder_ray.errors import StorageError, WonderError
+from wonder_ray.resources.records import DEFAULT_WORKSPACE
+from wonder_ray.storage.layout import Layout
+from wonder_ray.storage.lock import read_holder
+from wonder_ray.values import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from wonder_ray.events.query import EventReader, EventRow, TraceRow
+    from wonder_ray.fold import Folding
+    from wonder_ray.logs.record import LogLine
+    from wonder_ray.resources.reader import ResourcesReader
+    from wonder_ray.resources.records import RunRecord
+    from wonder_ray.storage.sqlite import SqliteRunStore
+    from wonder_ray.storage.store import Stream
+
+RowT = TypeVar("RowT", "EventRow", "TraceRow")
+OUTBOX_ROWS: Final = 10_000
+RUNS_MAX: Final = 1_000
+COORDINATOR_KEYS: Final = ("pid", "node", "epoch", "placement")
+_RUN_FIELDS: Final = (
+    "workspace_id",
+    "project_id",
+    "root_run_id",
+    "parent_run_id",
+    "workflow_name",
+    "workflow_version",
+)  # what every row of a run repeats
+
+
+class Reader:
+    """Reads one storage folder; keeps nothing open between calls.
+
+    A run is named by its id, a unique beginning of it, or `latest`; `RunNotFoundError` when that is no single run.
+
+    Args:
+        storage: The folder; by default `$WONDER_STORAGE`, else `~/.wonder/storage`.
+
+    Attributes:
+        layout: Its paths.
+        skipped: Path -> reason, for the files that the latest call could not read and did without.
+
+    Example:
+        >>> reader = Reader("storage")  # doctest: +SKIP
+        >>> [row.event_type for row in reader.events("latest")][-1]  # doctest: +SKIP
+        'workflow.completed'
+    """
+
+    def __init__(self, storage: str | Path | None = None) -> None:
+        self.layout: Final = Layout(storage)
+        self.skipped: dict[str, str] = {}
+
+    # --- which runs there are ------------------------------------------------------------------------------------
+
+    def runs(
+        self,
+        *,
+        status: str | None = None,
+        workflow: str | None = None,
+        limit: int = 50,
+        workspace_id: str = DEFAULT_WORKSPACE,
+    ) -> list[RunRecord]:
+        """Runs, newest first.
+
+        Raises:
+            StorageError: Nothing was ever started in this folder, or it cannot be read.
+            WonderError: No run is ever in that status.
+        """
+        found: list[RunRecord] = []
+        cursor: str | None = None
+        with self._registry() as registry:
+            while len(found) < limit:
+                size = min(limit - len(found), RUNS_MAX)
+                page = registry.list_runs(workspace_id=workspace_id, status=status, workflow=workflow, limit=size, cursor=cursor)
+                found += page.runs
+                cursor = page.cursor
+                if cursor is None:
+                    break
+        return found
+
+    def unfinished(self) -> list[RunRecord]:
+        """Every run that no coordinator has reported as ended, oldest first."""
+        with self._registry() as registry:
+            return registry.unfinished()
+
+    def record(self, ref: str) -> RunRecord:
+        """What the registry knows of a run; from `status` on down it is what its coordinator last reported."""
+        with self._registry() as registry:
+            return registry.resolve_run(ref)
+
+    def coordinator(self, run_id: str) -> dict[str, Any] | None:
+        """The live coordinator of a run on this host: pid, node, epoch, placement; None when there is none."""
+        holder = read_holder(self.layout.lock_file(run_id))
+        if holder is None:
+            return None
+        return {key: holder.get(key) for key in COORDINATOR_KEYS}
+
+    # --- one run -------------------------------------------------------------------------------------------------
+
+    def show(self, ref: str) -> dict[str, Any]:
+        """How a run stands, as JSON: the fields of its record, its `coordinator`, and `nodes` (node -> token status -> tokens).
+
+        Where the events tell more than what was last reported, they are believed.
+        """
+        record = self.record(ref)
+        found = _record_json(record)
+        found["coordinator"] = self.coordinator(record.run_id)
+        found["nodes"] = {}
+        found["storage"] = str(self.layout.root)
+        rows = self._events(record)
+        if rows and rows[0].sequence_number == 1:  # else retention has removed the beginning
+            state = _fold(record.run_id, rows)
+            found["nodes"] = node_counts(state)
+            if state.run.sequence >= (record.events or 0):
+                found |= _progress_json(state)
+        return found
+
+    def events(self, ref: str, after: int = 0) -> list[EventRow]:
+        """A run's events after a sequence number, in order, each once."""
+        return self._events(self.record(ref), after)
+
+    def traces(self, ref: str, after: int = 0) -> list[TraceRow]:
+        """A run's trace events, which have a sequence of their own; none unless it was started with tracing."""
+        from wonder_ray.events.query import TraceRow
+
+        record = self.record(ref)
+        return self._with_outbox(record, "trace", self._event_reader().read_trace(record.run_id, after), after, TraceRow)
+
+    def state(self, ref: str, at: int | None = None) -> dict[str, Any]:
+        """A run's state now, or at the end of the turn that holds event `at`, as `fold.describe` gives it.
+
+        Raises:
+            WonderError: It has no event of that number.
+            HistoryConflictError: Its history has a gap: retention has removed a part.
+        """
+        from wonder_ray.fold import describe
+
+        record = self.record(ref)
+        rows = self._events(record)
+        last = rows[-1].sequence_number if rows else 0
+        if at is not None and not 1 <= at <= last:
+            msg = f"run {record.run_id} has no event {at}: it has {last}; see `wonder events {record.run_id}`"
+            raise WonderError(msg)
+        return describe(_fold(record.run_id, rows, at))
+
+    def is_settled(self, record: RunRecord) -> bool:
+        """Whether nothing is left to do for a run: it has ended, and all its events are with the event service."""
+        return record.ended and self._event_reader().last_sequence(record.run_id) >= (record.events or 0)
+
+    # --- the log -------------------------------------------------------------------------------------------------
+
+    def logs(
+        self, ref: str | None = None, *, where: str | None = None, limit: int | None = 1_000, **filters: Any
+    ) -> list[LogLine]:
+        """The newest lines of the log that meet all filters, oldest first.
+
+        Args:
+            ref: Only lines of this run.
+            where: An SQL condition; besides it only `ref`, `since_us` and `until_us` may be given.
+            limit: At most this many.
+            **filters: As `LogReader.search` takes them.
+        """
+        from wonder_ray.logs.query import LogReader
+
+        reader = LogReader(self.layout.root)
+        trace_id = None if ref is None else self.record(ref).run_id
+        if where is None:
+            found = reader.search(trace_id=trace_id, limit=limit, newest_first=True, **filters)
+        else:
+            condition, params = _condition(where, trace_id, **filters)
+            found = reader.sql(condition, params, limit=limit, newest_first=True)
+        self.skipped = dict(reader.skipped)
+        return found[::-1]
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _registry(self) -> ResourcesReader:
+        from wonder_ray.resources.reader import ResourcesReader
+
+        self.skipped = {}
+        return ResourcesReader(self.layout.root)
+
+    def _event_reader(self) -> EventReader:
+        from wonder_ray.events.query import EventReader
+
+        return EventReader(self.layout.root)
+
+    def _events(self, record: RunRecord, after: int = 0) -> list[EventRow]:
+        from wonder_ray.events.query import EventRow
+
+        return self._with_outbox(record, "events", self._event_reader().read(record.run_id, after), after, EventRow)
+
+    def _with_outbox(
+        self, record: RunRecord, stream: Stream, rows: list[RowT], after: int, kind: Callable[..., RowT]
+    ) -> list[RowT]:
+        """The rows, and those that only the run's own file has as yet."""
+        last = rows[-1].sequence_number if rows else after
+        if stream == "events" and record.ended and record.events is not None and last >= record.events:
+            return rows
+        more = self._outbox(record, stream, after)
+        known = {row.sequence_number for row in rows}
+        constant = {name: getattr(record, name) for name in _RUN_FIELDS} | {"workflow_run_id": record.run_id}
+        rows = rows + [kind(**constant, **line) for line in more if line["sequence_number"] not in known]
+        return sorted(rows, key=lambda row: row.sequence_number)
+
+    def _outbox(self, record: RunRecord, stream: Stream, after: int) -> list[dict[str, Any]]:
+        """The lines of a run's outbox; none while a coordinator holds the file."""
+        path = self.layout.run_file(record.run_id)
+        if not path.exists() or read_holder(self.layout.lock_file(record.run_id)) is not None:
+            return []
+        from wonder_ray.storage.sqlite import SqliteRunStore
+
+        try:
+            with SqliteRunStore(path, read_only=True) as store:
+                return _lines(store, stream, after)
+        except StorageError as error:  # taken this moment, or damaged: what was acknowledged lies elsewhere
+            self.skipped[str(path)] = str(error)
+            return []
+
+
+def _lines(store: SqliteRunStore, stream: Stream, after: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while rows := store.outbox(stream, after, OUTBOX_ROWS):
+        found += [decode(line) for _, _, line in rows]
+        after = rows[-1][0]
+    return found
+
+
+def _fold(run_id: str, rows: list[EventRow], at: int | None = None) -> Folding:
+    from wonder_ray.fold import fold
+
+    return fold(run_id, (row.as_dict() for row in rows), at=at)
+
+
+def node_counts(state: Folding) -> dict[str, dict[str, int]]:
+    """Node -> token status -> tokens, in the order in which nodes were reached."""
+    counts: dict[str, dict[str, int]] = {}
+    for (node_id, status), count in state.index.counts.items():
+        if count:
+            counts.setdefault(node_id, {})[str(status)] = count
+    return counts
+
+
+def _record_json(record: RunRecord) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.structs.asdict(record)
+    for name in ("input", "output", "error"):
+        found[name] = None if found[name] is None else decode(found[name])
+    found["status"] = str(record.status)
+    return found
+
+
+def _progress_json(state: Folding) -> dict[str, Any]:
+    """What a coordinator would report of this state."""
+    run = state.run
+    ended = run.started_us is not None and run.ended_us is not None
+    return {
+        "status": str(run.status),
+        "started_us": run.started_us,
+        "ended_us": run.ended_us,
+        "output": run.output,
+        "error": None if run.error is None else run.error.as_json(),
+        "tokens": len(state.tokens),
+        "events": run.sequence,
+        "duration_ms": ((run.ended_us or 0) - (run.started_us or 0)) / 1000 if ended else None,
+    }
+
+
+def _condition(
+    where: str, trace_id: str | None, *, since_us: int | None = None, until_us: int | None = None
+) -> tuple[str, tuple[object, ...]]:
+    """The user's condition, narrowed; his own is left as it stands when there is nothing to add."""
+    added = [("trace_id = ?", trace_id), ("timestamp >= ?", since_us), ("timestamp < ?", until_us)]
+    terms = [(term, value) for term, value in added if value is not None]
+    if not terms:
+        return where, ()
+    head, _, rest = where.strip().partition(" ")
+    own = rest if head.lower() == "where" else where
+    return " AND ".join([*(term for term, _ in terms), f"({own})"]), tuple(value for _, value in terms)
