@@ -10,19 +10,27 @@ from __future__ import annotations
 
 import os
 import time
-from functools import partial
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import ray
 
+from wonder_ray.bundles.imports import is_importing
 from wonder_ray.bundles.pack import pack
 from wonder_ray.bundles.store import BundleStore
 from wonder_ray.clock import SystemClock
 from wonder_ray.coordinator.actor import NAMESPACE, activate, actor_name
 from wonder_ray.definitions.builder import Workflow
-from wonder_ray.definitions.models import WorkflowDefinition
 from wonder_ray.definitions.validation import check
-from wonder_ray.errors import RunFailedError, ServiceUnavailableError, WonderError
+from wonder_ray.errors import (
+    InputError,
+    PayloadError,
+    RunFailedError,
+    ServiceUnavailableError,
+    StaleEpochError,
+    StorageError,
+    WonderError,
+)
 from wonder_ray.events.actor import get_or_create as events_service
 from wonder_ray.ids import new_run_id
 from wonder_ray.logs.actor import get_or_create as log_service
@@ -38,14 +46,24 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wonder_ray.coordinator.coordinator import Snapshot
+    from wonder_ray.definitions.models import WorkflowDefinition
     from wonder_ray.events.query import EventRow
     from wonder_ray.resources.records import RunRecord
 
 CALL_SECONDS: Final = 60.0
+"""How long a service may be away before its caller is told."""
 POLL_SECONDS: Final = 5.0
 """How long one question to a coordinator may take; then the client looks whether it still lives."""
 RETRY_SECONDS: Final = 0.2
 FOLLOW_SECONDS: Final = 0.2
+FLUSH_SECONDS: Final = 30.0
+FAILURES_MAX: Final = 5
+"""How often in a row a service or a coordinator may die at its start before its error is shown."""
+EVENTS_PER_CALL: Final = 10_000
+_LONELY_SCRIPT: Final = (
+    "this file {what} while an executor imports it to find its actions; put what only a script should do under "
+    "`if __name__ == '__main__':`"
+)
 
 
 def connect(
@@ -68,6 +86,7 @@ def connect(
         >>> with connect(storage="./data") as client:  # doctest: +SKIP
         ...     client.start(flow, {"n": 3}).result()
     """
+    _refuse_while_importing("connects to Ray")
     layout = Layout(storage).prepare()
     started = not ray.is_initialized()
     if started:
@@ -78,6 +97,11 @@ def connect(
         if started:
             ray.shutdown()
         raise
+
+
+def _refuse_while_importing(what: str) -> None:
+    if is_importing():
+        raise WonderError(_LONELY_SCRIPT.format(what=what))
 
 
 def _init_ray(address: str | None, options: dict[str, Any]) -> None:
@@ -91,6 +115,47 @@ def _init_ray(address: str | None, options: dict[str, Any]) -> None:
     ray.init(**(quiet | options))
 
 
+class _Services:
+    """The cluster's three services: made when they are missing, asked again while they are being restarted."""
+
+    def __init__(self, storage: str) -> None:
+        self._storage = storage
+        self._makers: dict[str, Callable[[], Any]] = {
+            "resources": lambda: resources_service(storage, namespace=NAMESPACE),
+            "events": lambda: events_service(storage, namespace=NAMESPACE),
+            "logs": lambda: log_service(storage, namespace=NAMESPACE),
+        }
+        self._handles = {name: make() for name, make in self._makers.items()}  # they start beside each other
+
+    def call(self, service: str, method: str, *args: Any, **named: Any) -> Any:
+        """Call a method; its errors arrive as themselves. Every method may be repeated, so an unanswered call is."""
+        deadline = time.monotonic() + CALL_SECONDS
+        deaths = 0
+        while True:
+            try:
+                call = getattr(self._handles[service], method).remote(*args, **named)
+                return ray.get(call, timeout=max(RETRY_SECONDS, deadline - time.monotonic()))
+            except ray.exceptions.ActorDiedError as error:  # for good: it could not start, or somebody has killed it
+                deaths += 1
+                if deaths >= FAILURES_MAX:
+                    raise _why_dead(service, error) from None
+                self._handles[service] = self._makers[service]()
+            except ray.exceptions.RayError as error:
+                meant = unwrap(error)
+                if not isinstance(meant, ServiceUnavailableError) or time.monotonic() > deadline:
+                    raise meant from None
+            time.sleep(RETRY_SECONDS)
+
+
+def _why_dead(service: str, error: BaseException) -> WonderError:
+    """What its constructor raised, which Ray tells as a text that ends in it."""
+    last = str(error).strip().rpartition("\n")[2]
+    marker = f"{StorageError.__module__}.{StorageError.__name__}: "
+    if last.startswith(marker):
+        return StorageError(last.removeprefix(marker))
+    return ServiceUnavailableError(f"the service {service!r} dies as often as it is started: {last}")
+
+
 class Client:
     """Starts runs and finds them; use it as a context manager, so that a local Ray it started is stopped again.
 
@@ -102,10 +167,8 @@ class Client:
         self.storage = layout
         self._owns_ray = owns_ray
         root = str(layout.root)
-        self._resources = resources_service(root, namespace=NAMESPACE)
-        self._events = events_service(root, namespace=NAMESPACE)
-        self._logs = log_service(root, namespace=NAMESPACE)
-        found = self._call(self._resources.ping)
+        self._services = _Services(root)
+        found = self._services.call("resources", "ping")
         if found["storage"] != root:
             msg = f"the cluster's services keep their data in {found['storage']!r}, not in {root!r}; connect with that storage"
             raise WonderError(msg)
@@ -117,13 +180,19 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Stop the local Ray, if this client started it; otherwise the cluster and its runs go on."""
-        if self._owns_ray:
-            self._owns_ray = False
-            try:
-                ray.get([self._events.flush.remote(), self._logs.flush.remote()], timeout=CALL_SECONDS)
-            finally:
-                ray.shutdown()
+        """Leave the cluster, whose runs go on; a local Ray that this client started is stopped, and its runs with it.
+
+        What was interrupted so goes on with `run.resume()` in a later Ray with the same storage; nothing committed is lost.
+        """
+        if not self._owns_ray:
+            return
+        self._owns_ray = False
+        try:
+            with suppress(WonderError, ray.exceptions.RayError):  # what is not sealed now is sealed by the next Ray
+                flushing = [ray.get_actor(name, namespace=NAMESPACE).flush.remote() for name in ("events", "logs")]
+                ray.get(flushing, timeout=FLUSH_SECONDS)
+        finally:
+            ray.shutdown()
 
     def start(
         self,
@@ -145,21 +214,23 @@ class Client:
 
         Raises:
             DefinitionError: The definition is wrong, or names code that cannot be packed.
-            InputError: The input breaks the workflow's schema; nothing was started.
+            InputError: The input is no JSON, or breaks the workflow's schema; nothing was started.
             KeyConflictError: The key belongs to a run with another definition or input.
+            ServiceUnavailableError: The registry did not answer for a minute. Whether the run was created is unknown;
+                start again with the same `key`.
         """
-        name, version = self._registered(flow)
-        value = input.model_dump(mode="json") if hasattr(input, "model_dump") else input
+        _refuse_while_importing("starts a run")
+        name, version = (flow, None) if isinstance(flow, str) else (flow.name, self.register(flow))
         request = StartRequest(
             workflow_name=name,
             workflow_version=version,
-            input=encode(value),
+            input=_encoded_input(name, input),
             key=key,
-            run_id=new_run_id(SystemClock().now_us()),
+            run_id=new_run_id(SystemClock().now_us()),  # made here: a call that is repeated finds the run it has created
             trace=trace,
             labels=dict(labels or {}),
         )
-        record, _ = self._call(self._resources.start_run, request)
+        record, _ = self._services.call("resources", "start_run", request)
         run = Run(self, record)
         if not record.ended:
             run.resume()
@@ -167,50 +238,35 @@ class Client:
 
     def register(self, flow: Workflow | WorkflowDefinition) -> str:
         """Store a workflow with its code; its version (a hash), by which runs of it can be started from anywhere."""
-        definition = flow.definition() if isinstance(flow, Workflow) else flow
-        check(definition)
+        definition = flow.definition() if isinstance(flow, Workflow) else check(flow)
         if isinstance(flow, Workflow) and flow.actions:
             bundle = pack(flow.actions, exclude=(self.storage.root,))
             if bundle.manifest.files:
                 BundleStore(self.storage.root).put(bundle.data)
                 definition = definition.model_copy(update={"bundle": bundle.sha256})
-        version: str = self._call(self._resources.put_definition, canonical(definition.to_json()))
+        version: str = self._services.call("resources", "put_definition", canonical(definition.to_json()))
         return version
-
-    def _registered(self, flow: Workflow | WorkflowDefinition | str) -> tuple[str, str | None]:
-        return (flow, None) if isinstance(flow, str) else (flow.name, self.register(flow))
 
     def run(self, ref: str) -> Run:
         """A run by its id, a unique beginning of it, or `latest`."""
-        return Run(self, self._call(self._resources.get_run, ref))
+        return Run(self, self._services.call("resources", "get_run", ref))
 
     def runs(self, **filters: Any) -> list[RunRecord]:
         """Runs, newest first; filters: `status`, `workflow`, `limit`."""
-        page = self._call(self._resources.list_runs, **filters)
+        page = self._services.call("resources", "list_runs", **filters)
         found: list[RunRecord] = page.runs
         return found
 
     def flush(self) -> None:
         """Return when every event acknowledged so far lies in a finished Parquet file."""
-        self._call(self._events.flush)
-
-    def _call(self, method: Any, *args: Any, **named: Any) -> Any:
-        """Call a service; its errors arrive as themselves. A service that is just being restarted is asked again."""
-        deadline = time.monotonic() + CALL_SECONDS
-        while True:
-            try:
-                return ray.get(method.remote(*args, **named), timeout=CALL_SECONDS)
-            except ray.exceptions.ActorUnavailableError as error:
-                if time.monotonic() > deadline:
-                    raise unwrap(error) from None
-                time.sleep(RETRY_SECONDS)
-            except ray.exceptions.RayError as error:
-                raise unwrap(error) from None
+        self._services.call("events", "flush")
 
 
-def _wait_remotely(actor: Any, seconds: float) -> Snapshot | None:
-    snapshot: Snapshot | None = ray.get(actor.wait.remote(seconds), timeout=seconds + CALL_SECONDS)
-    return snapshot
+def _encoded_input(name: str, value: Any) -> bytes:
+    try:
+        return encode(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)
+    except PayloadError as error:
+        raise InputError(f"input of workflow {name!r}: {error}") from None
 
 
 class Run:
@@ -224,24 +280,29 @@ class Run:
     def __init__(self, client: Client, record: RunRecord) -> None:
         self.id = record.run_id
         self.last_snapshot: Snapshot | None = None
-        self._client = client
+        self._services = client._services  # noqa: SLF001 - one module
+        self._storage = str(client.storage.root)
+        self._failures = 0
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"
 
     def record(self) -> RunRecord:
         """What the registry knows of it."""
-        found: RunRecord = self._client._call(self._client._resources.get_run, self.id)  # noqa: SLF001 - one module, one client
+        found: RunRecord = self._services.call("resources", "get_run", self.id)
         return found
 
     def resume(self) -> None:
         """Make sure that its coordinator lives; a run that has ended is left alone."""
-        activate(self.id, str(self._client.storage.root), namespace=NAMESPACE)
+        activate(self.id, self._storage, namespace=NAMESPACE)
 
     def wait(self, timeout: float | None = None) -> RunRecord | None:
         """The run's record once it has ended, None when it has not after `timeout` seconds.
 
         A coordinator that has died is started again.
+
+        Raises:
+            StorageError: The run's file cannot be used, or another process runs it.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -251,17 +312,34 @@ class Run:
             left = POLL_SECONDS if deadline is None else min(POLL_SECONDS, deadline - time.monotonic())
             if left <= 0:
                 return None
-            self.last_snapshot = self._ask(partial(_wait_remotely, seconds=left)) or self.last_snapshot
+            self.last_snapshot = self._ask("wait", left, seconds=left) or self.last_snapshot
 
-    def _ask(self, question: Callable[[Any], Any]) -> Any:
-        """Ask the coordinator, starting it when it does not live; None when it dies while it is asked."""
+    def _ask(self, method: str, *args: Any, seconds: float = 0.0) -> Any:
+        """Ask the coordinator, starting it when it does not live; None when it dies meanwhile, or gives no answer in time."""
+        actor = activate(self.id, self._storage, namespace=NAMESPACE)
         try:
-            return question(activate(self.id, str(self._client.storage.root), namespace=NAMESPACE))
+            answer = ray.get(getattr(actor, method).remote(*args), timeout=seconds + CALL_SECONDS)
+        except ray.exceptions.ActorDiedError:
+            ray.kill(actor)  # the name of a dead actor can stay; this frees it, and touches no other actor
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
-            time.sleep(RETRY_SECONDS)
-            return None
+            pass
         except ray.exceptions.RayTaskError as error:
-            raise unwrap(error) from None
+            self._note_failure(unwrap(error))
+        else:
+            self._failures = 0
+            return answer
+        time.sleep(RETRY_SECONDS)
+        return None
+
+    def _note_failure(self, error: BaseException) -> None:
+        """A coordinator has told why it ends: raise that, unless the next one may get on."""
+        self._failures += 1
+        passing = not isinstance(error, WonderError) or isinstance(error, (StaleEpochError, ServiceUnavailableError))
+        if not passing:
+            raise error from None
+        if self._failures >= FAILURES_MAX:
+            said = f"{type(error).__name__}: {str(error).strip().rpartition(chr(10))[2]}"
+            raise WonderError(f"run {self.id}: its coordinator keeps failing: {said}; see `wonder logs {self.id}`") from None
 
     def result(self, timeout: float | None = None) -> Any:
         """The run's output.
@@ -293,10 +371,9 @@ class Run:
     def cancel(self, reason: str = "", *, key: str | None = None) -> None:
         """Stop the run; durable when this returns. Cancelling a run that has ended does nothing."""
         key = key or f"cancel-{self.id}"
-        for _ in range(round(CALL_SECONDS / RETRY_SECONDS)):
-            if self.record().ended:
-                return
-            if self._ask(lambda actor: ray.get(actor.cancel.remote(reason or "cancelled by its user", key), timeout=CALL_SECONDS)):
+        deadline = time.monotonic() + CALL_SECONDS
+        while time.monotonic() < deadline:
+            if self.record().ended or self._ask("cancel", reason or "cancelled by its user", key):
                 return
         msg = f"run {self.id}: its coordinator did not answer; the cancel may be repeated"
         raise ServiceUnavailableError(msg)
@@ -304,11 +381,13 @@ class Run:
     def events(self, *, after: int = 0, follow: bool = False) -> Iterator[EventRow]:
         """Its workflow events in sequence; with `follow`, new ones as they come, until the run has ended."""
         while True:
-            ended = self.record().ended if follow else True
-            rows = self._client._call(self._client._events.read, self.id, after)  # noqa: SLF001 - one module, one client
+            done = not follow or self.record().ended
+            rows: list[EventRow] = self._services.call("events", "read", self.id, after, EVENTS_PER_CALL)
             yield from rows
             after = rows[-1].sequence_number if rows else after
-            if ended and not (follow and rows):
+            if len(rows) == EVENTS_PER_CALL:
+                continue
+            if done:
                 return
             if not rows:
                 time.sleep(FOLLOW_SECONDS)
@@ -317,5 +396,4 @@ class Run:
         """Its state now, or at the end of the turn that holds event `at`: run, context, live tokens, open groups."""
         from wonder_ray.fold import describe, fold
 
-        rows = self._client._call(self._client._events.read, self.id)  # noqa: SLF001 - one module, one client
-        return describe(fold(self.id, (row.as_dict() for row in rows), at=at))
+        return describe(fold(self.id, (row.as_dict() for row in self.events()), at=at))

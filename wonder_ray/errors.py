@@ -49,6 +49,9 @@ class RunFailedError(WonderError):
         self.status = status
         self.error = error
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_run_failed, (str(self), self.run_id, self.status, self.error))
+
 
 class StaleEpochError(WonderError):
     """A coordinator (or service) acted under an epoch that a newer one has fenced off."""
@@ -104,6 +107,10 @@ class ActionError(WonderError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild_action_error, (self.type, self.message, self.retryable))
+
+
+def _rebuild_run_failed(message: str, run_id: str, status: str, error: dict[str, object] | None) -> RunFailedError:
+    return RunFailedError(message, run_id=run_id, status=status, error=error)
 
 
 def _rebuild_action_error(type_: str, message: str, retryable: bool) -> ActionError:  # noqa: FBT001 - called by pickle

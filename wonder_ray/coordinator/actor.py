@@ -7,18 +7,21 @@ and told, or when a turn has failed, the process ends; Ray starts it again after
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import ray
 
 from wonder_ray.clock import SystemClock
 from wonder_ray.coordinator.host import CoordinatorHost
 from wonder_ray.coordinator.opening import Claim, Ports
-from wonder_ray.errors import WonderError
+from wonder_ray.errors import ServiceUnavailableError, StaleEpochError, WonderError
 from wonder_ray.executor.remote import decode_outcomes, explain_loss, submit
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
@@ -34,9 +37,17 @@ if TYPE_CHECKING:
     from wonder_ray.events.wire import Ack, EventBatch, OpenReply, RunInfo
     from wonder_ray.executor.protocol import Call, TaskSpec
 
+T = TypeVar("T")
 NAMESPACE: Final = "wonder"
-MAX_RESTARTS: Final = 5
+MAX_RESTARTS: Final = 100
+"""By Ray alone, after crashes; whoever asks for the run starts it anew after that."""
 CALL_SECONDS: Final = 60.0
+OPENING_SECONDS: Final = 120.0
+"""How long a coordinator that starts waits for the services, which may be starting too."""
+TELLING_SECONDS: Final = 600.0
+"""How long a finished coordinator tries to tell the registry."""
+RETRY_SECONDS: Final = 0.2
+RETRY_SECONDS_MAX: Final = 5.0
 CANCEL_GRACE_SECONDS: Final = 5.0
 LINGER_SECONDS: Final = 0.5
 """How long a finished coordinator still answers, so that replies under way arrive."""
@@ -59,6 +70,7 @@ class CoordinatorActor:
             "pid": os.getpid(),
             "node": context.get_node_id(),
             "host": socket.gethostname(),
+            "address": context.gcs_address,
             "since_us": time.time_ns() // 1000,
         }
         self._handle = context.current_actor
@@ -67,10 +79,12 @@ class CoordinatorActor:
         self._host.start()
 
     async def wait(self, timeout_s: float) -> Snapshot | None:
-        """The last snapshot of the run once it has ended; None when it has not after `timeout_s` seconds."""
-        ended = asyncio.shield(asyncio.wrap_future(self._host.ended))
+        """The last snapshot of the run once it has ended and the registry knows; None when not after `timeout_s` seconds."""
         try:
-            return await asyncio.wait_for(ended, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                ended = await asyncio.shield(asyncio.wrap_future(self._host.ended))
+                await asyncio.shield(asyncio.wrap_future(self._outside.told))
+                return ended
         except TimeoutError:
             return None
 
@@ -90,30 +104,65 @@ class CoordinatorActor:
         """On the coordinator's thread, when it is over."""
         if error is None:
             self._outside.settle()
-            self._log.flush(1.0)
-            time.sleep(LINGER_SECONDS)
-            ray.kill(self._handle, no_restart=True)
-            return
-        self._log.error("coordinator_failed", f"{type(error).__name__}: {error}", error=error, trace_id=self._host.run_id)
-        self._log.flush(2.0)
+        else:
+            self._log.error("coordinator_failed", f"{type(error).__name__}: {error}", error=error, trace_id=self._host.run_id)
+        self._log.flush(1.0)
         time.sleep(LINGER_SECONDS)
-        if isinstance(error, WonderError):  # it would fail the same way again: whoever touches the run next may have mended it
+        if error is None or isinstance(error, WonderError):
+            # Over; or it would fail the same way again, until somebody has mended it: who touches the run next starts it.
             ray.kill(self._handle, no_restart=True)
             return
         os._exit(1)
+
+
+class _Service:
+    """A service as a coordinator reaches it: by name, when it is needed, also after it was replaced."""
+
+    def __init__(self, name: str, namespace: str) -> None:
+        self._name = name
+        self._namespace = namespace
+        self._actor: Any = None
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        """Call a method; the future's exception is a `WonderError` wherever that is what went wrong."""
+        answer: Future[Any] = Future()
+
+        def done(future: Future[Any]) -> None:
+            error = future.exception()
+            if isinstance(error, ray.exceptions.ActorDiedError):
+                self._actor = None  # for good: the next call looks for its successor
+            if error is None:
+                answer.set_result(future.result())
+            else:
+                answer.set_exception(self._meant(error))
+
+        try:
+            if self._actor is None:
+                self._actor = ray.get_actor(self._name, namespace=self._namespace)
+            getattr(self._actor, method).remote(*args).future().add_done_callback(done)
+        except (ValueError, ray.exceptions.RayError) as error:  # no such actor
+            answer.set_exception(ServiceUnavailableError(f"the service {self._name!r} is not there: {error}"))
+        return answer
+
+    def _meant(self, error: BaseException) -> BaseException:
+        cause = getattr(error, "cause", None)
+        if isinstance(error, ray.exceptions.RayTaskError):
+            return cause if isinstance(cause, WonderError) else error
+        return ServiceUnavailableError(f"the service {self._name!r} did not answer: {error}")
 
 
 class _Outside:
     """The services and executors of one coordinator, over Ray."""
 
     def __init__(self, run_id: str, placement: dict[str, Any], log: LogClient, namespace: str) -> None:
+        self.told: Future[None] = Future()
+        """Done once the registry knows how the run ended."""
         self._run_id = run_id
         self._placement = placement
         self._log = log
-        self._events = ray.get_actor("events", namespace=namespace)
-        self._resources = ray.get_actor("resources", namespace=namespace)
+        self._events = _Service("events", namespace)
+        self._resources = _Service("resources", namespace)
         self._epoch = 0
-        self._reports: list[ray.ObjectRef] = []
 
     def ports(self, _host: CoordinatorHost) -> Ports:
         """What the coordinator is given."""
@@ -121,49 +170,79 @@ class _Outside:
 
     def claim(self, known: int) -> Claim:
         """Take an epoch, and learn what the run is."""
-        run = ray.get(self._resources.get_run.remote(self._run_id), timeout=CALL_SECONDS)
-        definition = self._resources.get_definition.remote(run.workflow_name, run.workflow_version, run.workspace_id)
-        epoch = self._resources.take_epoch.remote(self._run_id, known, self._placement)
-        self._epoch, found = ray.get([epoch, definition], timeout=CALL_SECONDS)
-        return Claim(epoch=self._epoch, run=run, definition=found)
+        run = self._patiently(lambda: self._resources.call("get_run", self._run_id))
+        definition = self._patiently(
+            lambda: self._resources.call("get_definition", run.workflow_name, run.workflow_version, run.workspace_id)
+        )
+        self._epoch = self._patiently(lambda: self._resources.call("take_epoch", self._run_id, known, self._placement))
+        return Claim(epoch=self._epoch, run=run, definition=definition)
 
     def open_events(self, run: RunInfo, epoch: int) -> OpenReply:
         """Fence, and learn the marks."""
-        reply: OpenReply = ray.get(
-            self._events.open.remote(run.workflow_run_id, epoch, epoch == 1), timeout=CALL_SECONDS
-        )
+        reply: OpenReply = self._patiently(lambda: self._events.call("open", run.workflow_run_id, epoch, epoch == 1))
         return reply
+
+    def _patiently(self, call: Callable[[], Future[T]]) -> T:
+        """The answer of a service that may be about to start."""
+        deadline = time.monotonic() + OPENING_SECONDS
+        pause = RETRY_SECONDS
+        while True:
+            try:
+                return call().result(CALL_SECONDS)
+            except (ServiceUnavailableError, TimeoutError) as error:
+                self._failed("services", error)
+                if time.monotonic() > deadline:
+                    msg = f"run {self._run_id} cannot be opened: {error}; start it again: `wonder resume {self._run_id}`"
+                    raise ServiceUnavailableError(msg) from error
+            time.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS_MAX)
 
     def append(self, batch: EventBatch, on_ack: Callable[[Ack], None], on_error: Callable[[Exception], None]) -> None:
         """Send one batch to the event service."""
 
-        def answered(future: Any) -> None:
+        def answered(future: Future[list[Ack]]) -> None:
             error = future.exception()
             if error is None:
                 on_ack(future.result()[0])
             else:
-                self._log.warning("events_rpc_failed", f"{type(error).__name__}: {error}", trace_id=self._run_id)
-                on_error(error)
+                self._failed("events", error)
+                on_error(error if isinstance(error, Exception) else WonderError(str(error)))
 
-        self._events.append.remote([batch]).future().add_done_callback(answered)
+        self._events.call("append", [batch]).add_done_callback(answered)
 
     def flush(self) -> None:
         """Ask for a flush; the service lets them run together."""
-        self._reports.append(self._events.flush.remote())
+        self._events.call("flush")
 
     def report(self, projection: Mapping[str, Any]) -> None:
-        """Tell the registry."""
-        projected = RunProjection(**projection)
-        self._reports.append(self._resources.report.remote(self._run_id, self._epoch, projected))
-        if projected.ended_us is not None:
-            self._reports.append(self._resources.release_placement.remote(self._run_id, self._epoch))
+        """Tell the registry, as often as it takes."""
+        self._tell(RunProjection(**projection), RETRY_SECONDS)
+
+    def _tell(self, projection: RunProjection, pause: float) -> None:
+        def answered(future: Future[bool]) -> None:
+            error = future.exception()
+            if error is None or isinstance(error, StaleEpochError):  # a newer coordinator tells it
+                if projection.ended_us is not None and not self.told.done():
+                    self.told.set_result(None)
+                return
+            self._failed("resources", error)
+            again = threading.Timer(pause, self._tell, (projection, min(2 * pause, RETRY_SECONDS_MAX)))
+            again.daemon = True
+            again.start()
+
+        self._resources.call("report", self._run_id, self._epoch, projection).add_done_callback(answered)
 
     def settle(self) -> None:
-        """Wait until the registry has heard everything; what it has not is told again when the run is opened."""
+        """Wait until the registry knows the end; if it cannot be told, that is done when the run is opened again."""
         try:
-            ray.get(self._reports, timeout=CALL_SECONDS)
-        except (ray.exceptions.RayError, WonderError) as error:
-            self._log.warning("resources_rpc_failed", f"{type(error).__name__}: {error}", trace_id=self._run_id)
+            self.told.result(TELLING_SECONDS)
+            self._resources.call("release_placement", self._run_id, self._epoch).result(CALL_SECONDS)
+        except (TimeoutError, WonderError) as error:
+            self._failed("resources", error)
+
+    def _failed(self, service: str, error: BaseException) -> None:
+        with suppress(Exception):  # a log line is never worth more than what it is about
+            self._log.warning(f"{service}_rpc_failed", f"{type(error).__name__}: {error}", trace_id=self._run_id)
 
 
 class RayGateway:
@@ -176,9 +255,8 @@ class RayGateway:
         """How many such tasks fit into the cluster at once."""
         cpus = float(resources.get("num_cpus") or 0)
         fitting = [self._resources.get("CPU", 1.0) / cpus] if cpus else [self._resources.get("CPU", 1.0)]
-        gpus = float(resources.get("num_gpus") or 0)
-        if gpus:
-            fitting.append(self._resources.get("GPU", 0.0) / gpus)
+        asked = {"GPU": resources.get("num_gpus"), "memory": resources.get("memory"), **(resources.get("resources") or {})}
+        fitting += [self._resources.get(name, 0.0) / amount for name, amount in asked.items() if amount]
         return max(1, int(min(fitting)))
 
     def submit(
@@ -213,6 +291,11 @@ class RayGateway:
 
 def activate(run_id: str, storage: str, *, namespace: str = NAMESPACE) -> Any:
     """The handle of a run's coordinator, which is started if it does not live. Safe to call from many places at once."""
-    actor = ray.remote(num_cpus=0, max_restarts=MAX_RESTARTS, max_task_retries=0)(CoordinatorActor)
-    options = actor.options(name=actor_name(run_id), namespace=namespace, lifetime="detached", get_if_exists=True)
+    options = _remote_class().options(name=actor_name(run_id), namespace=namespace, lifetime="detached", get_if_exists=True)
     return options.remote(run_id, storage, namespace)
+
+
+@functools.cache
+def _remote_class() -> Any:
+    """One for the process: each would be sent to the cluster anew."""
+    return ray.remote(num_cpus=0, max_restarts=MAX_RESTARTS, max_task_retries=0)(CoordinatorActor)

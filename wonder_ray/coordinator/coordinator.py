@@ -7,6 +7,7 @@ It is called by one thread only. What goes out can be derived again from what is
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
 
 SLOW_COMMIT_MS: Final = 250.0
 SNAPSHOT_EVERY_US: Final = 100_000
+REPORT_WITHIN_US: Final = 10_000_000
+"""How long after a run's end the registry is told at the latest, though its last events are not acknowledged."""
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
     """A caller's wish, answered after the commit; with a `key`, a repetition gets the first answer and has no effect."""
 
     fact: facts.Fact
@@ -39,7 +43,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
 
 
-class Wake(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Wake:
     """Nothing but the passing of time."""
 
 
@@ -96,6 +101,9 @@ class Coordinator:
         self._keys = keys
         self._tracer = tracer
         self._flushed = False
+        self._report_by_us: int | None = None
+        """When the end of the run is told at the latest; None before the end."""
+        self._told_end = False
         self._held_back = False
         self._pids: set[int] = set()
         self.snapshot = self._take_snapshot()
@@ -139,7 +147,8 @@ class Coordinator:
         duration_ms = (time.perf_counter() - began) * 1000
         rows = len(turn.record.events)
         if self._tracer is not None:
-            self._tracer.add("sql.query", query="commit_turn", duration_ms=duration_ms, events=rows, tokens=len(turn.record.tokens))
+            tokens = len(turn.record.tokens)
+            self._tracer.add("sql.query", query="commit_turn", duration_ms=duration_ms, events=rows, tokens=tokens)
         if duration_ms > SLOW_COMMIT_MS:
             self._log.warning(
                 "db_query_slow",
@@ -163,18 +172,27 @@ class Coordinator:
                 token_id=fact.token_id,
                 attempt=fact.attempt,
             )
-        if turn.ended and turn.record.events:
-            self.report()
 
     def _after(self, now_us: int, *, changed: bool) -> None:
         for shipper in self._shippers.values():
             shipper.ship(now_us, urgent=self.ended)
-        if self.ended and not self._flushed and not any(shipper.backlog for shipper in self._shippers.values()):
-            self._flushed = True
-            self._sink.flush()
+        if self.ended and not self._flushed:
+            self._end(now_us)
         if self.ended or (changed and now_us - self._snapshot_us >= SNAPSHOT_EVERY_US) or now_us < self._snapshot_us:
             self._snapshot_us = now_us
             self.snapshot = self._take_snapshot()
+
+    def _end(self, now_us: int) -> None:
+        """Who hears of the end finds all its events in the event service, unless that is away for long."""
+        shipped = not any(shipper.backlog for shipper in self._shippers.values())
+        if self._report_by_us is None:
+            self._report_by_us = now_us + REPORT_WITHIN_US
+        if not self._told_end and (shipped or now_us >= self._report_by_us):
+            self._told_end = True
+            self.report()
+        if shipped:
+            self._flushed = True
+            self._sink.flush()
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
@@ -273,6 +291,8 @@ class Coordinator:
     def next_wake_us(self) -> int | None:
         """When `handle` is to be called although nothing has come."""
         times = [shipper.due_us for shipper in self._shippers.values() if shipper.due_us is not None]
+        if self._report_by_us is not None and not self._told_end:
+            times.append(self._report_by_us)
         due_us = None if self.ended else self._machine.state.next_due_us()
         if due_us is not None:
             times.append(due_us)

@@ -36,6 +36,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     spec: TaskSpec
     resources: dict[str, Any]
     batch: bool
+    timed: bool = False
+    """Whether attempts have a time limit: it runs from the dispatch, so none is sent to wait for its slot."""
 
 
 class Task(msgspec.Struct, kw_only=True):
@@ -51,8 +53,9 @@ class Task(msgspec.Struct, kw_only=True):
 class Lane:
     """The measure of one kind of work."""
 
-    def __init__(self, slots: int, *, batch_max: int) -> None:
+    def __init__(self, slots: int, *, batch_max: int, ahead: int = AHEAD) -> None:
         self.slots = slots
+        self._ahead = ahead
         self.batch = 1
         self.in_flight = 0
         self._batch_max = batch_max
@@ -61,7 +64,7 @@ class Lane:
     @property
     def window(self) -> int:
         """Calls that may be in flight."""
-        return AHEAD * self.slots * self.batch
+        return self._ahead * self.slots * self.batch
 
     def measure(self, durations_ms: Sequence[float]) -> None:
         """Learn from a finished batch."""
@@ -108,7 +111,8 @@ class Dispatcher:
         lane = self._lanes.get(work.lane)
         if lane is None:
             batch_max = self._batch_max if work.batch else 1
-            lane = self._lanes[work.lane] = Lane(self._gateway.slots(work.resources), batch_max=batch_max)
+            ahead = 1 if work.timed else AHEAD
+            lane = self._lanes[work.lane] = Lane(self._gateway.slots(work.resources), batch_max=batch_max, ahead=ahead)
         return lane
 
     def release(self, tokens: Iterable[Token]) -> None:

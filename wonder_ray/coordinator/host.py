@@ -6,15 +6,17 @@ end: memory may then be ahead of the file, and the next coordinator goes on from
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Snapshot, Wake
 from wonder_ray.coordinator.opening import Ports, open_coordinator
-from wonder_ray.errors import StorageError
-from wonder_ray.storage.lock import RunLock
+from wonder_ray.errors import ServiceUnavailableError, StorageError
+from wonder_ray.storage.lock import RunLock, read_holder
 from wonder_ray.storage.sqlite import SqliteRunStore
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 DRAIN_MAX: Final = 10_000
 IDLE_SECONDS: Final = 3600.0
+LOCK_SECONDS: Final = 15.0
+"""How long to wait for the lock: a predecessor that was killed is gone in less."""
+LOCK_PAUSE_SECONDS: Final = 0.05
 
 
 class CoordinatorHost:
@@ -36,6 +41,7 @@ class CoordinatorHost:
         ports: The outside.
         placement: What the lock file and the registry are told about where this is.
         on_exit: Called on the thread when it is over: with None, or with the error that ended it.
+        lock_seconds: How long to wait for the file's lock.
     """
 
     def __init__(
@@ -45,6 +51,8 @@ class CoordinatorHost:
         ports: Callable[[CoordinatorHost], Ports],
         placement: Mapping[str, Any],
         on_exit: Callable[[BaseException | None], None],
+        *,
+        lock_seconds: float = LOCK_SECONDS,
     ) -> None:
         self.run_id = run_id
         self.layout = layout
@@ -54,6 +62,7 @@ class CoordinatorHost:
         """Done once the run has its terminal event, committed."""
         self._ports = ports
         self._on_exit = on_exit
+        self._lock_seconds = lock_seconds
         self._mailbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._main, name=f"coordinator-{run_id}", daemon=True)
 
@@ -86,23 +95,45 @@ class CoordinatorHost:
             error = raised
             if not self.ended.done():
                 self.ended.set_exception(raised)
+        self._answer_the_rest()
         self._on_exit(error)
 
     def _run(self) -> None:
-        lock = RunLock(self.layout.lock_file(self.run_id))
-        if not lock.try_acquire(self.placement):
-            msg = f"run {self.run_id} is run by another coordinator on this machine, which holds {lock.path}"
-            raise StorageError(msg)
+        lock = self._lock()
         with SqliteRunStore(self.layout.run_file(self.run_id)) as store:
             ports = self._ports(self)
             coordinator, first = open_coordinator(store, ports, str(self.layout.root), self.post)
             self.placement["epoch"] = coordinator.snapshot.epoch
             lock.update(self.placement)
             coordinator.handle([Command(fact=fact, reply=lambda _answer: None) for fact in first])
-            coordinator.report()
+            if not coordinator.ended:
+                coordinator.report()
             self._loop(coordinator, ports)
             store.checkpoint()
         lock.release()
+
+    def _lock(self) -> RunLock:
+        """The right to run this run here; a process that was stopped, not killed, keeps it."""
+        lock = RunLock(self.layout.lock_file(self.run_id))
+        deadline = time.monotonic() + self._lock_seconds
+        while not lock.try_acquire(self.placement):
+            if time.monotonic() > deadline:
+                holder = read_holder(lock.path) or {}
+                msg = (
+                    f"run {self.run_id} is run by another coordinator on this machine: process {holder.get('pid', 'unknown')} "
+                    f"holds {lock.path}. If it hangs, end it and resume the run, which goes on from its last commit"
+                )
+                raise StorageError(msg)
+            time.sleep(LOCK_PAUSE_SECONDS)  # the kernel tells nobody when a lock becomes free
+        return lock
+
+    def _answer_the_rest(self) -> None:
+        """Nobody drains the mailbox any more."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                message = self._mailbox.get_nowait()
+                if isinstance(message, Command):
+                    message.reply(ServiceUnavailableError(f"the coordinator of run {self.run_id} is ending; ask again"))
 
     def _loop(self, coordinator: Coordinator, ports: Ports) -> None:
         self._publish(coordinator)

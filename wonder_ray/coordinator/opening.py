@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from wonder_ray.coordinator.coordinator import Command, Coordinator, Finished, Shipped, Wake
+from wonder_ray.coordinator.coordinator import Coordinator
 from wonder_ray.coordinator.dispatcher import Dispatcher, Work
 from wonder_ray.coordinator.loading import state_of
 from wonder_ray.coordinator.machine import Machine
@@ -32,17 +33,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wonder_ray.clock import Clock
+    from wonder_ray.coordinator.coordinator import Message
     from wonder_ray.coordinator.ports import EventSink, ExecutorGateway, Log, Registry
     from wonder_ray.definitions.graph import Graph
+    from wonder_ray.definitions.models import Step
     from wonder_ray.events.wire import OpenReply
     from wonder_ray.resources.records import DefinitionRecord, RunRecord
     from wonder_ray.storage.records import StoredRun
     from wonder_ray.storage.store import RunStore
 
-    Post = Callable[[Command | Finished | Shipped | Wake], None]
+    Post = Callable[[Message], None]
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
     """What the registry grants to a coordinator that opens a run."""
 
     epoch: int
@@ -62,7 +66,8 @@ class Services(Protocol):
         ...
 
 
-class Ports(msgspec.Struct, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
     """The outside of one coordinator."""
 
     services: Services
@@ -91,9 +96,7 @@ def open_coordinator(store: RunStore, ports: Ports, storage: str, post: Post) ->
             "disk, or lies on another machine; resume it where the file is"
         )
         raise StorageError(msg)
-    definition = WorkflowDefinition.model_validate_json(claim.definition.definition)
-    graph = compile_graph(definition)
-    coordinator = _coordinator(store, ports, storage, post, claim, definition, graph, stored, info, opened)
+    coordinator = _coordinator(store, ports, storage, post, claim, stored, opened)
     return coordinator, [_first_fact(claim, stored)] if stored is None or not coordinator.ended else []
 
 
@@ -122,18 +125,12 @@ def _first_fact(claim: Claim, stored: StoredRun | None) -> Fact:
     )
 
 
-def _coordinator(  # noqa: PLR0913 - assembles what the opening has gathered
-    store: RunStore,
-    ports: Ports,
-    storage: str,
-    post: Post,
-    claim: Claim,
-    definition: WorkflowDefinition,
-    graph: Graph,
-    stored: StoredRun | None,
-    info: RunInfo,
-    opened: OpenReply,
+def _coordinator(
+    store: RunStore, ports: Ports, storage: str, post: Post, claim: Claim, stored: StoredRun | None, opened: OpenReply
 ) -> Coordinator:
+    definition = WorkflowDefinition.model_validate_json(claim.definition.definition)
+    graph = compile_graph(definition)
+    info = _run_info(claim.run)
     state = new_state(info.workflow_run_id) if stored is None else state_of(stored)
     tracer = Tracer(0 if stored is None else stored.last_trace_sequence) if claim.run.trace else None
     machine = Machine(graph, state, epoch=claim.epoch, tracer=tracer)
@@ -164,9 +161,10 @@ def work_of(definition: WorkflowDefinition, graph: Graph, info: RunInfo, storage
         if isinstance(node, (ActionNode, StepsNode)):
             spec = _spec(node, definition, info, storage)
             resources = node.resources.model_dump(exclude_none=True, exclude_defaults=False)
-            batch = node.batch and node.timeout_s is None and not runs_once(graph.nodes[node.id])
-            what = msgspec.json.encode([spec.action, spec.steps, resources, batch], order="sorted").decode()
-            work[node.id] = Work(lane=what, spec=spec, resources=_ray_options(resources), batch=batch)
+            timed = node.timeout_s is not None
+            batch = node.batch and not timed and not runs_once(graph.nodes[node.id])
+            what = msgspec.json.encode([spec.action, spec.steps, resources, batch, timed], order="sorted").decode()
+            work[node.id] = Work(lane=what, spec=spec, resources=_ray_options(resources), batch=batch, timed=timed)
     return work
 
 
@@ -187,7 +185,7 @@ def _spec(node: ActionNode | StepsNode, definition: WorkflowDefinition, info: Ru
     )
 
 
-def _step(step: Any) -> StepSpec:  # noqa: ANN401 - a models.Step
+def _step(step: Step) -> StepSpec:
     return StepSpec(
         name=step.name,
         action=ActionRef.parse(step.action),

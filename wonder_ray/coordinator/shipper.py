@@ -29,7 +29,7 @@ BACKLOG_ROWS: Final = 200_000
 class Shipper:
     """Ships one stream of one run."""
 
-    def __init__(  # noqa: PLR0913 - what it takes to ship
+    def __init__(
         self,
         stream: Stream,
         run: RunInfo,
@@ -79,9 +79,8 @@ class Shipper:
             return
         self._under_way = True
         self._next_us = now_us + SHIP_EVERY_US
-        batch = EventBatch(
-            self._run, self.stream, self._epoch, rows[0][0], rows[-1][0], b"\n".join(line for _, _, line in rows)
-        )
+        lines = b"\n".join(line for _, _, line in rows)
+        batch = EventBatch(self._run, self.stream, self._epoch, rows[0][0], rows[-1][0], lines)
         stream = self.stream
         self._sink.append(
             batch,
