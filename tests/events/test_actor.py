@@ -32,9 +32,9 @@ def events(ray_cluster: RayCluster, storage: Path) -> Iterator[Any]:
 
 
 def test_events_go_through_the_actor_into_files(events: Any, storage: Path) -> None:
-    assert ray.get(events.open.remote(HISTORY.run, 1, True)) == OpenReply(0, 0, 0, 0, [])
-    acks = ray.get([events.append.remote([HISTORY.batch(first, first + 99)]) for first in (1, 101, 201)])
-    assert [ack[0].outcome for ack in acks] == ["ok", "ok", "ok"]
+    assert ray.get(events.open.remote(HISTORY.run, 2, True)) == OpenReply(0, 0, 0, 0, [])
+    batches = [HISTORY.batch(first, first + 99, epoch=2) for first in (1, 101, 201)]
+    assert [ack.outcome for ack in ray.get(events.append.remote(batches))] == ["ok", "ok", "ok"]
     assert ray.get(events.flush.remote(HISTORY.run)) == OpenReply(300, 300, 0, 0, [(1, 1), (201, 2)])
     assert in_files(storage) == rows_of(HISTORY)
     rows = ray.get(events.read.remote(HISTORY.run, 290, 5))

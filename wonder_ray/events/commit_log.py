@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from wonder_ray.events.wire import EventBatch
 
+PACK_BYTES_MIN: Final = 4096
+"""Less is not worth the 70 microseconds that a compressor takes to start."""
 _INFO_DECODER: Final = msgspec.json.Decoder(RunInfo)
 
 
@@ -91,14 +93,15 @@ class CommitLog(LogFile):
         sql = "SELECT first, last, epoch FROM spans WHERE run_id = ? AND stream = ? ORDER BY first"
         return [Span(*row) for row in self._all(sql, run_id, stream)]
 
-    def add_spans(self, run_id: str, stream: Stream, pieces: Sequence[Span]) -> None:
-        """Note that these rows are held; what already is stays as it is."""
-        before = self.spans(run_id, stream)
+    def add_spans(self, run_id: str, stream: Stream, pieces: Sequence[Span], held: list[Span] | None = None) -> list[Span]:
+        """Note that these rows are held, and tell what is held then; `held` is what `spans` said, if the caller knows."""
+        before = self.spans(run_id, stream) if held is None else held
         after = insert(before, subtract(pieces, before))
         for span in set(before) - set(after):
             self._all("DELETE FROM spans WHERE run_id = ? AND stream = ? AND first = ?", run_id, stream, span.first)
         for span in set(after) - set(before):
             self._all("INSERT INTO spans (run_id, stream, first, last, epoch) VALUES (?, ?, ?, ?, ?)", run_id, stream, *span)
+        return after
 
     def marks(self, run_id: str) -> OpenReply:
         """The high-water marks of a run."""
@@ -141,18 +144,17 @@ class CommitLog(LogFile):
 
     # ---------------------------------------------------------------------------------------- batches
 
-    def append(self, batch: EventBatch, pieces: Iterable[Span]) -> None:
-        """Store these parts of a batch."""
+    def append(self, batch: EventBatch, pieces: Sequence[Span], held: list[Span] | None = None) -> list[Span]:
+        """Store these parts of a batch, none of which is held, and tell what is held then (see `add_spans`)."""
         info = msgspec.json.encode(batch.run)
         run_id = batch.run.workflow_run_id
-        pieces = list(pieces)
         for first, last in _contiguous(pieces):
             lines = cut_lines(batch, first, last)
             self._all(
                 "INSERT INTO batches (stream, run_id, epoch, first, last, size, info, lines) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                batch.stream, run_id, batch.epoch, first, last, len(lines), info, pa.compress(lines, "zstd", asbytes=True),
+                batch.stream, run_id, batch.epoch, first, last, len(lines), info, _pack(lines),
             )  # fmt: skip
-        self.add_spans(run_id, batch.stream, pieces)
+        return self.add_spans(run_id, batch.stream, pieces, held)
 
     def unsealed(self) -> tuple[int, int, int]:
         """`(rows, bytes, last batch)` that lie in this log."""
@@ -264,9 +266,16 @@ class CommitLog(LogFile):
 _FILES_OF_PLAN: Final = "SELECT name, rows, sha256, size FROM files WHERE plan = ? ORDER BY name"
 
 
+def _pack(lines: bytes) -> bytes:
+    """Lines as they are stored: zstd where that makes them smaller; what has its full size is plain."""
+    packed = pa.compress(lines, "zstd", asbytes=True) if len(lines) >= PACK_BYTES_MIN else lines
+    return packed if len(packed) < len(lines) else lines
+
+
 def _stored(row: tuple[bytes, int, int, int, bytes]) -> StoredBatch:
-    info, first, last, size, lines = row
-    return StoredBatch(_INFO_DECODER.decode(info), first, last, pa.decompress(lines, size, "zstd", asbytes=True))
+    info, first, last, size, packed = row
+    lines = packed if len(packed) == size else pa.decompress(packed, size, "zstd", asbytes=True)
+    return StoredBatch(_INFO_DECODER.decode(info), first, last, lines)
 
 
 def _contiguous(pieces: Iterable[Span]) -> Iterator[tuple[int, int]]:

@@ -59,6 +59,8 @@ class EventLayout:
         """Make the folders that a service writes to."""
         for folder in (self.tmp_dir, self.dataset("events"), self.dataset("trace")):
             folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.log_dir, self.storage, self.storage.absolute().parent):
+            sync_dir(folder)
 
     def dataset(self, stream: Stream) -> Path:
         """The root folder of a stream's Parquet dataset."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 import apsw
 
 from wonder_ray.errors import ServiceUnavailableError, StorageError
+from wonder_ray.events.layout import sync_dir
 from wonder_ray.events.log_schema import APPLICATION_ID, MIGRATIONS
 
 if TYPE_CHECKING:
@@ -56,10 +57,13 @@ class LogFile:
     @classmethod
     def own(cls, path: Path) -> Self:
         """Open as the one owner (who holds its lock), creating and migrating the file."""
-        if not path.exists():
-            for suffix in ("-wal", "-shm"):  # left by an earlier file of this name; SQLite would replay them into the new one
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return cls(path, "own")
+        if path.exists():
+            return cls(path, "own")
+        for suffix in ("-wal", "-shm"):  # left by an earlier file of this name; SQLite would replay them into the new one
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        log = cls(path, "own")
+        sync_dir(path.parent)
+        return log
 
     @classmethod
     def read(cls, path: Path) -> Self | None:

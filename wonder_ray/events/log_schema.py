@@ -28,7 +28,8 @@ CREATE TABLE elsewhere (
   PRIMARY KEY (run_id, stream, log)
 ) STRICT, WITHOUT ROWID;
 
--- Acknowledged, and not in a finished file yet. `lines` is zstd of `size` bytes; `epoch` is the sender's.
+-- Acknowledged, and not in a finished file yet. `lines` is zstd of `size` bytes, or plain
+-- when it has `size` bytes itself; `epoch` is the sender's.
 CREATE TABLE batches (
   id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, run_id TEXT NOT NULL, epoch INTEGER NOT NULL,
   first INTEGER NOT NULL, last INTEGER NOT NULL, size INTEGER NOT NULL, info BLOB NOT NULL, lines BLOB NOT NULL

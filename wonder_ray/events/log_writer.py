@@ -170,16 +170,17 @@ class LogWriter:
             return self._ack(batch, "stale", f"{run_id}: epoch {batch.epoch} was fenced off by epoch {fence.epoch}"), 0
         if isinstance(incoming, PayloadError):
             return self._ack(batch, "invalid", f"{run_id}: {incoming}"), 0
-        verdict = judge(self._log.spans(run_id, batch.stream), incoming)
+        held = self._log.spans(run_id, batch.stream)
+        verdict = judge(held, incoming)
         if verdict.outcome != "ok":
-            return self._ack(batch, verdict.outcome, f"{run_id}, {batch.stream}: {verdict.message}"), 0
+            return self._ack(batch, verdict.outcome, f"{run_id}, {batch.stream}: {verdict.message}", held), 0
         if verdict.missing:
-            self._log.append(batch, verdict.missing)
-        return self._ack(batch, "ok"), sum(span.last - span.first + 1 for span in verdict.missing)
+            held = self._log.append(batch, verdict.missing, held)
+        return self._ack(batch, "ok", held=held), sum(span.last - span.first + 1 for span in verdict.missing)
 
-    def _ack(self, batch: EventBatch, outcome: Outcome, message: str = "") -> Ack:
+    def _ack(self, batch: EventBatch, outcome: Outcome, message: str = "", held: list[Span] | None = None) -> Ack:
         run_id = batch.run.workflow_run_id
-        mark = mark_of(self._log.spans(run_id, batch.stream))
+        mark = mark_of(self._log.spans(run_id, batch.stream) if held is None else held)
         return Ack(run_id, batch.stream, mark, self._log.sealed(run_id, batch.stream, mark), outcome, message)
 
     def _index(self) -> None:

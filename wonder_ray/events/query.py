@@ -22,11 +22,11 @@ from wonder_ray.errors import StorageError
 from wonder_ray.events.commit_log import CommitLog
 from wonder_ray.events.layout import EventLayout
 from wonder_ray.events.lines import decode_lines
-from wonder_ray.events.schema import schema_of
+from wonder_ray.events.schema import RUN_COLUMNS, schema_of
 from wonder_ray.ids import check_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from wonder_ray.events.commit_log import StoredBatch
     from wonder_ray.events.lines import EventLine, TraceLine
@@ -218,7 +218,8 @@ class EventReader:
             return []
         root = self._layout.dataset(stream)
         dataset = ds.dataset([str(root / name) for name in sorted(names)], schema=schema_of(stream), format=_FORMAT)
-        return cast("list[pa.RecordBatch]", dataset.to_table(columns=columns, filter=wanted).to_batches())
+        table = dataset.to_table(columns=columns, filter=wanted)
+        return [batch for batch in table.to_batches() if batch.num_rows]
 
 
 _FORMAT: Final = ds.ParquetFileFormat(
@@ -239,9 +240,17 @@ def _rows_of(stream: Stream, stored: StoredBatch, after: int, last: int) -> Iter
 
 def _rows_from_arrow(stream: Stream, batch: pa.RecordBatch) -> Iterator[Row]:
     kind: type[Row] = EventRow if stream == "events" else TraceRow
-    columns = [
-        column.cast(pa.int64()).to_pylist() if pa.types.is_timestamp(column.type) else column.to_pylist()
-        for column in batch.columns
-    ]
+    columns = [_values(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
     for values in zip(*columns, strict=True):
         yield kind(*values)
+
+
+def _values(name: str, column: pa.Array) -> Iterable[object]:
+    """The Python values of a column; what is the same in every row is made once."""
+    if column.null_count == len(column) or (name in RUN_COLUMNS and len(column.unique()) == 1):
+        return [column[0].as_py()] * len(column)
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    if column.null_count == 0 and pa.types.is_primitive(column.type):
+        return cast("list[object]", column.to_numpy().tolist())
+    return cast("list[object]", column.to_pylist())
