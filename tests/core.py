@@ -139,7 +139,7 @@ class CoreRun:
     def outcome(self, token: Token) -> facts.TaskFact:
         """What the executor makes of a token."""
         attempt = attempt_of(token)
-        action = self.actions.get(token.node_id, lambda **given: next(iter(given.values()), None))
+        action: Action = self.actions.get(token.node_id, lambda **given: next(iter(given.values()), None))
         try:
             return facts.TaskSucceeded(**attempt, result=action(**(token.input or {})))
         except ActionError as error:

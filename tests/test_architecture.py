@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TOP: Final = Path(__file__).parents[1]
 
 BASE: Final = frozenset({"errors", "ids", "clock", "settings", "values"})
-MODEL: Final = frozenset({"definitions", "state", "decisions", "workflow_events", "run_state", "fold"})
+MODEL: Final = frozenset({"definitions", "state", "decisions", "workflow_events", "run_index", "run_state", "fold"})
 AUTHORING: Final = frozenset({"definitions.builder", "definitions.parameters"})
 SERVICES: Final = frozenset({"blobs", "bundles", "events", "executor", "logs", "resources", "storage"})
 
@@ -33,7 +33,8 @@ ARROWS: Final = {
     "state": frozenset({"errors", "ids", "values"}),  # tokens and groups know neither events nor planners
     "decisions": frozenset({"errors", "state", "values"}),  # what to do, in terms of state
     "workflow_events": frozenset({"decisions", "errors", "state", "values"}),  # what happened
-    "run_state": frozenset({"errors", "state", "values"}),  # one run's state, indexed for planners
+    "run_index": frozenset({"state"}),  # what is derived from a run's state
+    "run_state": frozenset({"errors", "run_index", "state", "values"}),  # one run's state, indexed for planners
     "fold": (MODEL | {"errors", "ids", "values"}) - {"fold"},  # events to state
     "planning": MODEL | {"errors", "ids", "values"},  # state and facts to decisions
     # The services: each owns one thing, and they meet only in the coordinator and above.
@@ -79,7 +80,7 @@ LIBRARY_PLACES: Final = {
     "sklearn": ("examples/*",),
 }
 
-PURE: Final = ("planning/*", "state.py", "run_state.py", "decisions.py", "workflow_events.py", "fold.py", "definitions/graph.py")
+PURE: Final = ("planning/*", "state.py", "run_*.py", "decisions.py", "workflow_events.py", "fold*", "definitions/graph.py")
 CHANCE_AND_TIME: Final = frozenset({"time", "random", "uuid", "secrets"})
 THE_WORLD: Final = frozenset({"os", "io", "pathlib", "tempfile", "shutil", "socket", "subprocess", "logging"})
 CONCURRENCY: Final = frozenset({"threading", "asyncio", "multiprocessing", "concurrent", "ray"})

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from wonder_ray.state import ErrorRecord, TokenStatus  # noqa: TC001 - msgspec reads the annotations at run time
+from wonder_ray.state import ErrorRecord, TokenStatus
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
@@ -143,11 +143,13 @@ class OpenGroup(Decision, frozen=True, tag="OPEN_GROUP"):
     name: str
     opener_id: str
     parent_id: str | None = None
+    member: bool = False
+    """Whether it adds a member to its parent (false when it takes over its opener's place)."""
     tolerated: int | float | None = None
 
 
 class CloseGroup(Decision, frozen=True, tag="CLOSE_GROUP"):
-    """A group has nothing left to wait for and its join does not fire -> `group.closed`."""
+    """A group has nothing left to wait for: its join does not fire, or its last member has passed it -> `group.closed`."""
 
     group_id: str
 
@@ -193,6 +195,25 @@ class ActivateFanIn(Decision, frozen=True, tag="ACTIVATE_FAN_IN"):
     token_ids: tuple[str, ...] | None
     """The arrivals it consumes; None means all that wait (written short for wide joins)."""
     arrivals: int
+    passing: bool = False
+    """For a group: whether members are left that will pass the join, so that the group stays live until the last has."""
+    round_open: bool = False
+    """For a join over `incoming`: whether what comes over its other transitions still belongs to this firing."""
+
+
+class AbsorbArrivals(Decision, frozen=True, tag="ABSORB_ARRIVALS"):
+    """Arrivals at a join over `incoming` that has fired already in this round end there -> `fan_in.absorbed`."""
+
+    join_id: str
+    node_id: str
+    token_ids: tuple[str, ...]
+
+
+class ResetFanIn(Decision, frozen=True, tag="RESET_FAN_IN"):
+    """A round of a join over `incoming` is over: every transition was taken, or can bring nothing more -> `fan_in.reset`."""
+
+    join_id: str
+    node_id: str
 
 
 class CompleteWorkflow(Decision, frozen=True, tag="COMPLETE_WORKFLOW"):

@@ -25,6 +25,8 @@ from wonder_ray.errors import IllegalTransitionError
 
 ROOT_SCOPE: Final = ""
 ROOT_PATH: Final = "root"
+INCOMING_PREFIX: Final = "incoming:"
+"""What ids of joins over `incoming` begin with; no id of a token or group does."""
 
 
 class TokenStatus(StrEnum):
@@ -55,6 +57,8 @@ class GroupStatus(StrEnum):
     """Where a sibling group stands: open until its join fires, it fails, is cancelled, or its last member has ended."""
 
     OPEN = "open"
+    PASSING = "passing"
+    """Its join has fired, and each member that is left will pass it: it counts as live until the last has."""
     FIRED = "fired"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -89,6 +93,8 @@ RUN_TRANSITIONS: Final = MappingProxyType(
     }
 )
 TERMINAL_TOKEN: Final = frozenset(status for status, moves in TOKEN_TRANSITIONS.items() if not moves)
+HELD_OPEN: Final = frozenset({GroupStatus.OPEN, GroupStatus.PASSING})
+"""Groups that count as live in the scope, the branch and the group of their opener."""
 TERMINAL_RUN: Final = frozenset(status for status, moves in RUN_TRANSITIONS.items() if not moves)
 
 
@@ -129,7 +135,7 @@ class Token(msgspec.Struct, kw_only=True, gc=False):
     attempt: int = 0
     epoch: int = 0
     """The coordinator epoch that dispatched the open attempt."""
-    failures: dict[str, int] = {}  # noqa: RUF012 - msgspec copies mutable defaults
+    failures: dict[str, int] = {}
     """Charged failures by retry rule (its position in the node)."""
     solo: bool = False
     """Run alone: a batch that held it died."""
@@ -201,7 +207,17 @@ class Run(msgspec.Struct, kw_only=True):
 
 def incoming_id(node_id: str, scope_id: str) -> str:
     """The id of a join over `incoming`: one instance per node and enclosing branch."""
-    return f"incoming:{node_id}:{scope_id}"
+    return f"{INCOMING_PREFIX}{node_id}:{scope_id}"
+
+
+def incoming_place(join_id: str) -> tuple[str, str]:
+    """(node, scope) of the id of a join over `incoming`.
+
+    >>> incoming_place(incoming_id("merge", "t_1"))
+    ('merge', 't_1')
+    """
+    node_id, _, scope_id = join_id.removeprefix(INCOMING_PREFIX).rpartition(":")
+    return node_id, scope_id
 
 
 def check_token_move(token: Token, to: TokenStatus) -> None:

@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from wonder_ray.decisions import Write  # noqa: TC001 - msgspec reads the annotations at run time
+from wonder_ray.decisions import Write
 from wonder_ray.errors import HistoryConflictError
-from wonder_ray.state import ErrorRecord  # noqa: TC001 - msgspec reads the annotations at run time
+from wonder_ray.state import ErrorRecord
 
 COLUMNS: Final = ("node_id", "token_id", "path_id", "attempt", "duration_ms", "tokens", "cost_usd", "message")
 
@@ -253,11 +253,12 @@ class GroupOpened(WorkflowEvent, frozen=True, tag="group.opened"):
     """The opener."""
     node_id: str
     parent_id: str | None = None
+    member: bool = False
     tolerated: int | float | None = None
 
 
 class GroupClosed(WorkflowEvent, frozen=True, tag="group.closed"):
-    """After the last member has ended without its join having anything to fire for."""
+    """After the last member has ended without its join having anything to fire for, or has passed the join."""
 
     group_id: str
 
@@ -304,6 +305,23 @@ class FanInCompleted(WorkflowEvent, frozen=True, tag="fan_in.completed"):
     arrivals: int
     token_ids: tuple[str, ...] | None = None
     """None means all that waited."""
+    passing: bool = False
+    round_open: bool = False
+
+
+class FanInAbsorbed(WorkflowEvent, frozen=True, tag="fan_in.absorbed"):
+    """After arrivals at a join over `incoming` have ended there, because it had fired without them."""
+
+    join_id: str
+    node_id: str
+    token_ids: tuple[str, ...]
+
+
+class FanInReset(WorkflowEvent, frozen=True, tag="fan_in.reset"):
+    """After a round of a join over `incoming` is over; what comes next belongs to a new one."""
+
+    join_id: str
+    node_id: str
 
 
 def _leaves(base: type[WorkflowEvent]) -> list[type[WorkflowEvent]]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cases import definitions as cases
+from tests.cases import a_definitions as cases
 from tests.cases.running import check, run_in_time
 from tests.core import CoreRun, every_order
 
 if TYPE_CHECKING:
+    from tests.cases.words import Case
     from wonder_ray.state import Token
 
 ALL = cases.a_cases()
@@ -19,34 +20,34 @@ UNTIMED = [case for case in ALL if not case.name.startswith("a8")]
 SMALL = [case for case in UNTIMED if case.name in {"a1-order", "a3-1", "a3-3", "a5-handled", "a5-unhandled", "a7"}]
 
 
-def named(case: cases.Case) -> str:
+def named(case: Case) -> str:
     return case.name
 
 
 @pytest.mark.parametrize("case", ALL, ids=named)
-def test_a_case_comes_out_as_it_must(case: cases.Case) -> None:
+def test_a_case_comes_out_as_it_must(case: Case) -> None:
     check(case, run_in_time(case))
 
 
 @pytest.mark.parametrize("case", ALL, ids=named)
-def test_a_case_survives_a_crash_after_any_one_turn(case: cases.Case) -> None:
+def test_a_case_survives_a_crash_after_any_one_turn(case: Case) -> None:
     for turn in range(1, run_in_time(case).turns):
         check(case, run_in_time(case, crash_at=turn), in_time=not case.name.startswith("a8"))
 
 
 @pytest.mark.parametrize("case", UNTIMED, ids=named)
-def test_a_case_survives_a_crash_after_every_turn(case: cases.Case) -> None:
+def test_a_case_survives_a_crash_after_every_turn(case: Case) -> None:
     check(case, run_in_time(case, crash_every_turn=True))
 
 
 @pytest.mark.parametrize("case", SMALL, ids=named)
-def test_a_small_case_comes_out_the_same_in_every_order_of_arrival(case: cases.Case) -> None:
+def test_a_small_case_comes_out_the_same_in_every_order_of_arrival(case: Case) -> None:
     for order in every_order():
         check(case, CoreRun(case.definition, case.actions, order=order).run(case.input), in_time=False)
 
 
 @pytest.mark.parametrize("case", UNTIMED, ids=named)
-def test_a_case_comes_out_the_same_in_random_orders_with_crashes(case: cases.Case) -> None:
+def test_a_case_comes_out_the_same_in_random_orders_with_crashes(case: Case) -> None:
     for seed in range(25):
         chance = random.Random(seed)
 

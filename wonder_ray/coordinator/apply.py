@@ -7,11 +7,11 @@ ended (a token cancelled twice over) does nothing.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from wonder_ray import decisions as dec
 from wonder_ray import workflow_events as ev
-from wonder_ray.state import TERMINAL_TOKEN, GroupStatus, Token, TokenStatus
+from wonder_ray.state import HELD_OPEN, TERMINAL_TOKEN, Token, TokenStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +31,16 @@ def events_of(state: RunState, decision: dec.Decision) -> Iterable[ev.WorkflowEv
     return _HANDLERS[type(decision)](state, decision)
 
 
-def _about(token: Token) -> dict[str, str]:
+class About(TypedDict):
+    """Which token an event is about."""
+
+    token_id: str
+    node_id: str
+    path_id: str
+
+
+def about(token: Token) -> About:
+    """The fields that events about a token share."""
     return {"token_id": token.id, "node_id": token.node_id, "path_id": token.path_id}
 
 
@@ -74,26 +83,26 @@ def _batch_create_tokens(state: RunState, d: dec.BatchCreateTokens) -> Iterable[
 
 def _update_token_status(state: RunState, d: dec.UpdateTokenStatus) -> Iterable[ev.WorkflowEvent]:
     token = state.tokens[d.token_id]
-    about = _about(token)
+    which = about(token)
     attempt = token.attempt or None
     if d.status is TokenStatus.COMPLETED:
-        yield ev.NodeCompleted(**about, attempt=attempt)
-        yield ev.TokenCompleted(**about)
+        yield ev.NodeCompleted(**which, attempt=attempt)
+        yield ev.TokenCompleted(**which)
     elif d.error is not None:
         failed = ev.TokenTimedOut if d.status is TokenStatus.TIMED_OUT else ev.TokenFailed
-        yield ev.NodeFailed(**about, error=d.error, attempt=attempt, message=d.error.message)
-        yield failed(**about, error=d.error, attempt=attempt, message=d.error.message)
+        yield ev.NodeFailed(**which, error=d.error, attempt=attempt, message=d.error.message)
+        yield failed(**which, error=d.error, attempt=attempt, message=d.error.message)
 
 
 def _cancel_tokens(state: RunState, d: dec.CancelTokens) -> Iterable[ev.WorkflowEvent]:
     for token_id in d.token_ids:
         token = state.tokens[token_id]
         if token.status not in TERMINAL_TOKEN:
-            yield ev.TokenCancelled(**_about(token), reason=d.reason)
+            yield ev.TokenCancelled(**about(token), reason=d.reason)
 
 
 def _mark_waiting(state: RunState, d: dec.MarkWaiting) -> Iterable[ev.WorkflowEvent]:
-    yield ev.TokenWaiting(**_about(state.tokens[d.token_id]), join_id=d.join_id)
+    yield ev.TokenWaiting(**about(state.tokens[d.token_id]), join_id=d.join_id)
 
 
 def _mark_for_dispatch(state: RunState, d: dec.MarkForDispatch) -> Iterable[ev.WorkflowEvent]:
@@ -111,11 +120,11 @@ def _mark_for_dispatch(state: RunState, d: dec.MarkForDispatch) -> Iterable[ev.W
 
 def _schedule_retry(state: RunState, d: dec.ScheduleRetry) -> Iterable[ev.WorkflowEvent]:
     token = state.tokens[d.token_id]
-    yield ev.TaskRetryScheduled(**_about(token), attempt=token.attempt, rule=d.rule, due_us=d.due_us, error=d.error)
+    yield ev.TaskRetryScheduled(**about(token), attempt=token.attempt, rule=d.rule, due_us=d.due_us, error=d.error)
 
 
 def _requeue_token(state: RunState, d: dec.RequeueToken) -> Iterable[ev.WorkflowEvent]:
-    yield ev.TokenRequeued(**_about(state.tokens[d.token_id]), reason=d.reason, solo=d.solo)
+    yield ev.TokenRequeued(**about(state.tokens[d.token_id]), reason=d.reason, solo=d.solo)
 
 
 def _set_context(state: RunState, d: dec.SetContext) -> Iterable[ev.WorkflowEvent]:
@@ -124,7 +133,7 @@ def _set_context(state: RunState, d: dec.SetContext) -> Iterable[ev.WorkflowEven
 
 
 def _apply_output(state: RunState, d: dec.ApplyOutput) -> Iterable[ev.WorkflowEvent]:
-    yield ev.ContextOutputApplied(**_about(state.tokens[d.token_id]), scope_id=d.scope_id, writes=d.writes)
+    yield ev.ContextOutputApplied(**about(state.tokens[d.token_id]), scope_id=d.scope_id, writes=d.writes)
 
 
 def _open_group(state: RunState, d: dec.OpenGroup) -> Iterable[ev.WorkflowEvent]:
@@ -134,6 +143,7 @@ def _open_group(state: RunState, d: dec.OpenGroup) -> Iterable[ev.WorkflowEvent]
         token_id=d.opener_id,
         node_id=state.tokens[d.opener_id].node_id,
         parent_id=d.parent_id,
+        member=d.member,
         tolerated=d.tolerated,
     )
 
@@ -151,18 +161,31 @@ def _fail_group(_state: RunState, d: dec.FailGroup) -> Iterable[ev.WorkflowEvent
 
 
 def _cancel_group(state: RunState, d: dec.CancelGroup) -> Iterable[ev.WorkflowEvent]:
-    if state.groups[d.group_id].status is GroupStatus.OPEN:
+    if state.groups[d.group_id].status in HELD_OPEN:
         yield ev.GroupCancelled(group_id=d.group_id, reason=d.reason)
 
 
-def _merge_branches(state: RunState, d: dec.MergeBranches) -> Iterable[ev.WorkflowEvent]:
-    yield ev.BranchesMerged(
-        join_id=d.join_id, node_id=d.node_id, scope_id=d.scope_id, writes=d.writes, branches=d.branches
-    )
+def _merge_branches(_state: RunState, d: dec.MergeBranches) -> Iterable[ev.WorkflowEvent]:
+    yield ev.BranchesMerged(join_id=d.join_id, node_id=d.node_id, scope_id=d.scope_id, writes=d.writes, branches=d.branches)
 
 
 def _activate_fan_in(_state: RunState, d: dec.ActivateFanIn) -> Iterable[ev.WorkflowEvent]:
-    yield ev.FanInCompleted(join_id=d.join_id, node_id=d.node_id, arrivals=d.arrivals, token_ids=d.token_ids)
+    yield ev.FanInCompleted(
+        join_id=d.join_id,
+        node_id=d.node_id,
+        arrivals=d.arrivals,
+        token_ids=d.token_ids,
+        passing=d.passing,
+        round_open=d.round_open,
+    )
+
+
+def _absorb_arrivals(_state: RunState, d: dec.AbsorbArrivals) -> Iterable[ev.WorkflowEvent]:
+    yield ev.FanInAbsorbed(join_id=d.join_id, node_id=d.node_id, token_ids=d.token_ids)
+
+
+def _reset_fan_in(_state: RunState, d: dec.ResetFanIn) -> Iterable[ev.WorkflowEvent]:
+    yield ev.FanInReset(join_id=d.join_id, node_id=d.node_id)
 
 
 def _complete_workflow(_state: RunState, d: dec.CompleteWorkflow) -> Iterable[ev.WorkflowEvent]:
@@ -200,6 +223,8 @@ _HANDLERS: Final[MappingProxyType[type[dec.Decision], Handler]] = MappingProxyTy
         dec.CancelGroup: _cancel_group,
         dec.MergeBranches: _merge_branches,
         dec.ActivateFanIn: _activate_fan_in,
+        dec.AbsorbArrivals: _absorb_arrivals,
+        dec.ResetFanIn: _reset_fan_in,
         dec.CompleteWorkflow: _complete_workflow,
         dec.FailWorkflow: _fail_workflow,
         dec.CancelWorkflow: _cancel_workflow,

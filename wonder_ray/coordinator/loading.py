@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from wonder_ray.decisions import Write
 from wonder_ray.fold import Changes, Folding, write_context
+from wonder_ray.state import INCOMING_PREFIX
 from wonder_ray.values import decode
 
 if TYPE_CHECKING:
@@ -15,10 +16,14 @@ if TYPE_CHECKING:
 def state_of(stored: StoredRun) -> Folding:
     """The state of a stored run, its indexes rebuilt."""
     state = Folding(stored.run)
-    state.tokens = {token.id: token for token in stored.tokens}
-    state.groups = {group.id: group for group in stored.groups}
-    state.fanouts = {fanout.id: fanout for fanout in stored.fanouts}
-    state.iterations = {(scope_id, edge_id): count for scope_id, edge_id, count in stored.iterations}
+    state.tokens.update((token.id, token) for token in stored.tokens)
+    state.groups.update((group.id, group) for group in stored.groups)
+    state.fanouts.update((fanout.id, fanout) for fanout in stored.fanouts)
+    for owner_id, transition_id, count in stored.iterations:
+        if not owner_id.startswith(INCOMING_PREFIX):
+            state.iterations[owner_id, transition_id] = count
+        elif count:
+            state.rounds.setdefault(owner_id, {})[transition_id] = None
     for delta in stored.deltas:
         write_context(state, delta.scope_id, (Write(delta.target, decode(delta.value), delta.op),))
     state.rebuild_index()

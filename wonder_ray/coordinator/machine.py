@@ -7,13 +7,12 @@ the record and only then releases anything. The machine needs no Ray, no SQLite 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from wonder_ray import workflow_events as ev
-from wonder_ray.coordinator.apply import events_of
-from wonder_ray.coordinator.traces import Tracer
+from wonder_ray.coordinator.apply import about, events_of
 from wonder_ray.decisions import Decision, MarkForDispatch
 from wonder_ray.fold import Changes, Folding, evolve
 from wonder_ray.planning import facts
@@ -26,6 +25,7 @@ from wonder_ray.values import encode_trusted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from wonder_ray.coordinator.traces import Tracer
     from wonder_ray.definitions.graph import Graph
 
 
@@ -55,10 +55,6 @@ class Machine:
         self.graph = graph
         self.state = state
         self.epoch = epoch
-        self.in_flight: Counter[str] = Counter(
-            token.node_id for token in state.tokens.values() if token.status is TokenStatus.DISPATCHED
-        )
-        """Node -> dispatched tokens."""
         self._router = Router(graph)
         self._tasks = TaskManager(graph)
         self._tracer = tracer
@@ -116,19 +112,17 @@ class Machine:
     def _dispatch(self, room: Callable[[str], int]) -> None:
         if self.state.run.status is not RunStatus.RUNNING:
             return
+        sent: Counter[str] = Counter()
         while True:
             self.state.admit()
-            decisions = self._tasks.prepare(
-                self.state, room=lambda node: room(node) - self._dispatched_now(node), now_us=self._stamp.turn_now
-            )
+            seen = len(self._dispatched)
+            decisions = self._tasks.prepare(self.state, room=lambda node: room(node) - sent[node], now_us=self._stamp.turn_now)
             if self._tracer is not None and decisions:
                 self._trace("dispatch.batch.start", tokens=len(decisions))
             self._execute(decisions, "dispatch")
+            sent.update(token.node_id for token in self._dispatched[seen:])
             if not self._settle():
                 return
-
-    def _dispatched_now(self, node_id: str) -> int:
-        return sum(1 for token in self._dispatched if token.node_id == node_id) if self._dispatched else 0
 
     def _execute(self, decisions: list[Decision], cause: str) -> None:
         if self._tracer is not None and decisions:
@@ -154,7 +148,7 @@ class Machine:
         if self._tracer is not None:
             self._tracer.event(event)
 
-    def _trace(self, event_type: str, **payload: object) -> None:
+    def _trace(self, event_type: str, **payload: Any) -> None:
         if self._tracer is not None:
             self._tracer.add(event_type, **payload)
 
@@ -172,6 +166,7 @@ class Machine:
                 if run.status is not RunStatus.RUNNING:
                     return False
                 self._emit(ev.RunResumed(previous_epoch=fact.previous_epoch))
+                self.state.rebuild_index()  # whatever was cached before: from here on a replay sees what a new coordinator sees
             case facts.CancelRun():
                 if run.status is not RunStatus.RUNNING:
                     return False
@@ -199,12 +194,12 @@ class Machine:
             self._refused.append(fact)
             self._trace("dispatch.error", token=fact.token_id, attempt=fact.attempt, reason="no such open attempt")
             return False
-        about = {"token_id": token.id, "node_id": token.node_id, "path_id": token.path_id}
+        which = about(token)
         match fact:
             case facts.TaskSucceeded():
                 self._emit(
                     ev.TaskCompleted(
-                        **about,
+                        **which,
                         attempt=fact.attempt,
                         result=fact.result,
                         duration_ms=fact.duration_ms,
@@ -215,7 +210,7 @@ class Machine:
             case facts.TaskErrored():
                 self._emit(
                     ev.TaskFailed(
-                        **about,
+                        **which,
                         attempt=fact.attempt,
                         error=fact.error,
                         message=fact.error.message,
@@ -225,7 +220,7 @@ class Machine:
                     )
                 )
             case facts.TaskLost() if not fact.batched:
-                self._emit(ev.TaskFailed(**about, attempt=fact.attempt, error=fact.error, message=fact.error.message))
+                self._emit(ev.TaskFailed(**which, attempt=fact.attempt, error=fact.error, message=fact.error.message))
             case _:
                 pass
         return True

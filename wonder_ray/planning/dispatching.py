@@ -34,6 +34,8 @@ class TaskManager:
         decisions: list[Decision] = []
         for node_id in list(state.index.ready):
             node = self._graph.nodes[node_id]
+            if node.kind == "compute":
+                continue
             queue = state.pending(node_id)
             most = room(node_id) if queue else 0
             if most > 0:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from wonder_ray.state import ErrorRecord  # noqa: TC001 - msgspec reads the annotations at run time
+from wonder_ray.state import ErrorRecord
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):

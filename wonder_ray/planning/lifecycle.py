@@ -74,10 +74,11 @@ def time_out(state: RunState, now_us: int) -> list[Decision]:
 
 def timeout_error(node_id: str, seconds: float) -> ErrorRecord:
     """The failure of an attempt that took longer than its node's `timeout_s`."""
-    return ErrorRecord("Timeout", f"an attempt of node {node_id!r} took longer than its {seconds:g} s", kind="timeout", node_id=node_id)
+    message = f"an attempt of node {node_id!r} took longer than its {seconds:g} s"
+    return ErrorRecord("Timeout", message, kind="timeout", node_id=node_id)
 
 
-def attempt_failed(state: RunState, graph: Graph, token: Token, error: ErrorRecord, now_us: int) -> list[Decision]:
+def attempt_failed(graph: Graph, token: Token, error: ErrorRecord, now_us: int) -> list[Decision]:
     """A retry, or the end of the token."""
     again = retry(graph.nodes[token.node_id], token, error, now_us)
     if again is not None:

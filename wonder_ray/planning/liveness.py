@@ -10,137 +10,206 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from wonder_ray.definitions.graph import INCOMING
+from wonder_ray.state import incoming_id
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from wonder_ray.definitions.graph import Edge, Graph
+    from wonder_ray.run_index import Places
     from wonder_ray.run_state import RunState
 
 
 class Components:
-    """The strongly connected components of a graph: a pure function of it."""
+    """The ways that tokens take within one branch, and their strongly connected components: a pure function of a graph.
+
+    A transition that opens a group leads, within the branch, to where the group's join puts a token; one that joins over a
+    group leaves the branch.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.of = _components(graph)
+        self.steps: dict[str, list[str]] = {node: self._steps(node) for node in graph.nodes}
+        """Node -> the nodes that a token of the same branch may come to next."""
+        self.of = _components(self.steps)
         """Node -> component number."""
-        self.cyclic: set[int] = _cyclic(graph, self.of)
-        self.entering: dict[int, list[Edge]] = {}
-        """Component -> the transitions that lead into it from others."""
+        self.cyclic = {self.of[node] for node, targets in self.steps.items() for t in targets if self.of[t] == self.of[node]}
+        self.entering: dict[int, list[tuple[int, str]]] = {}
+        """Component -> (component, node): which others lead into it, and where to."""
         self.leaving: dict[int, list[int]] = {}
-        """Component -> the components that its transitions lead into, one entry per transition."""
+        """Component -> the components that it leads into, one entry per way."""
+        for node, targets in self.steps.items():
+            for target in targets:
+                if self.of[node] != self.of[target]:
+                    self.leaving.setdefault(self.of[node], []).append(self.of[target])
+                    self.entering.setdefault(self.of[target], []).append((self.of[node], target))
+        self.after_groups: dict[str, dict[str, tuple[str, ...]]] = {}
+        """Node -> group that it opens -> the nodes that this group, while open, can still put a token on."""
         for edge in graph.edges:
-            if self.of[edge.source] != self.of[edge.target]:
-                self.leaving.setdefault(self.of[edge.source], []).append(self.of[edge.target])
-                self.entering.setdefault(self.of[edge.target], []).append(edge)
+            if edge.group is not None:
+                self.after_groups.setdefault(edge.source, {})[edge.group] = self._after_group(edge.source, edge.group)
 
-    def after_group(self, opener_node: str, name: str) -> Iterator[str]:
-        """The nodes that an open group can still put a token on: its join's, and those of `group_failed` transitions."""
+    def _steps(self, node: str) -> list[str]:
+        found = []
+        for edge in self.graph.outgoing[node]:
+            if edge.group is not None:
+                join = self.graph.group_joins.get(edge.group)
+                if join is not None:
+                    found.append(join.node)
+            elif edge.join is None or edge.join.over == INCOMING:
+                found.append(edge.target)
+        return list(dict.fromkeys(found))
+
+    def _after_group(self, opener_node: str, name: str) -> tuple[str, ...]:
         join = self.graph.group_joins.get(name)
-        if join is not None:
-            yield join.node
-        for edge in self.graph.outgoing[opener_node]:
-            if edge.trigger.outcome == "group_failed" and edge.trigger.group == name:
-                yield edge.target
+        handlers = [
+            edge.target
+            for edge in self.graph.outgoing[opener_node]
+            if edge.group is None and edge.trigger.outcome == "group_failed" and edge.trigger.group == name
+        ]
+        return (*(() if join is None else (join.node,)), *handlers)
+
+    def leading_to(self, nodes: Iterable[str], without: str) -> set[str]:
+        """The nodes from which one of these can be reached (themselves included) without passing through one node."""
+        before: dict[str, list[str]] = {}
+        for node, targets in self.steps.items():
+            for target in targets:
+                before.setdefault(target, []).append(node)
+        stack = [node for node in nodes if node != without]
+        found = set(stack)
+        while stack:
+            for node in before.get(stack.pop(), ()):
+                if node != without and node not in found:
+                    found.add(node)
+                    stack.append(node)
+        return found
 
 
 class Liveness:
     """Which components are alive in one branch; brought up to date from the state's list of what was touched."""
 
-    def __init__(self, components: Components, state: RunState, scope_id: str) -> None:
+    def __init__(self, components: Components, places: Places, scope_id: str) -> None:
         self._components = components
         self._scope_id = scope_id
-        self._held: dict[str, int] = {}
-        """Node -> what it was last counted with (live tokens and groups that can come back to it), as 0 or 1."""
+        self._held: set[tuple[str, ...]] = set()
+        """What counts as a hold on a component: (node) with live tokens, (node, group, node after it) of open groups."""
         self._support: dict[int, int] = {}
         self.died: dict[int, None] = {}
         """Components that have died since this was last looked at."""
-        index = state.index
-        nodes = list(index.live_at.get(scope_id, ()))
-        nodes.extend(node for node, _ in index.open_groups.get(scope_id, ()))
-        self.update(state, nodes)
+        nodes = dict.fromkeys(places.at.get(scope_id, ()))
+        nodes.update(dict.fromkeys(node for node, _ in places.groups.get(scope_id, ())))
+        self.update(places, nodes)
 
-    def update(self, state: RunState, nodes: Iterable[str]) -> None:
+    def update(self, places: Places, nodes: Iterable[str]) -> None:
         """Count again what stands at these nodes, and follow what comes to life or dies of it."""
-        live = state.index.live_at.get(self._scope_id, {})
-        groups = state.index.open_groups.get(self._scope_id, {})
-        pending: deque[tuple[int, int]] = deque()
+        of = self._components.of
+        live = places.at.get(self._scope_id, {})
+        groups = places.groups.get(self._scope_id, {})
+        born: deque[tuple[int, int]] = deque()
+        died: list[tuple[int, int]] = []
+
+        def hold(key: tuple[str, ...], node: str, *, present: bool) -> None:
+            if present is (key in self._held):
+                return
+            if present:
+                self._held.add(key)
+                born.append((of[node], 1))
+            else:
+                self._held.discard(key)
+                died.append((of[node], -1))
+
         for node in nodes:
-            self._hold(("at", node), self._components.of[node], bool(live.get(node)), pending)
-            for (opener, name), count in groups.items():
-                if opener == node:
-                    for i, target in enumerate(self._components.after_group(opener, name)):
-                        self._hold((name, node, str(i)), self._components.of[target], bool(count), pending)
-        self._propagate(pending)
+            hold((node,), node, present=node in live)
+            for name, targets in self._components.after_groups.get(node, {}).items():
+                for target in targets:
+                    hold((node, name, target), target, present=(node, name) in groups)
+        born.extend(died)
+        self._propagate(born)
 
-    def _hold(self, key: tuple[str, ...], component: int, present: bool, pending: deque[tuple[int, int]]) -> None:  # noqa: FBT001 - a state
-        name = "\x1f".join(key)
-        if bool(self._held.get(name)) != present:
-            self._held[name] = int(present)
-            pending.append((component, 1 if present else -1))
-
-    def _propagate(self, pending: deque[tuple[int, int]]) -> None:
-        """Births before deaths, so that what merely moves on does not seem to die on the way."""
-        pending = deque(sorted(pending, key=lambda change: -change[1]))
-        while pending:
-            component, change = pending.popleft()
-            before = self._support.get(component, 0)
-            self._support[component] = before + change
+    def _propagate(self, changes: deque[tuple[int, int]]) -> None:
+        """Births come before deaths, so that what merely moves on does not seem to die on the way."""
+        support = self._support
+        while changes:
+            component, change = changes.popleft()
+            before = support.get(component, 0)
+            support[component] = before + change
             if bool(before) == bool(before + change):
                 continue
             if change < 0:
                 self.died[component] = None
-            pending.extend((target, change) for target in self._components.leaving.get(component, ()))
+            changes.extend((target, change) for target in self._components.leaving.get(component, ()))
 
     def alive(self, component: int) -> bool:
         """Whether a live token can still pass through a component."""
         return self._support.get(component, 0) > 0
 
-    def can_come_over(self, state: RunState, edge: Edge) -> bool:
-        """Whether a live token can still reach a join over this transition without passing through the join's node."""
+    def open_edges(self, state: RunState, edges: Iterable[Edge]) -> Iterator[Edge]:
+        """Those of these transitions, all into one node, that a live token can still come over without passing through it."""
         of = self._components.of
-        component = of[edge.source]
-        if component != of[edge.target] or component not in self._components.cyclic:
-            return self.alive(component)
-        return edge.source in self._reached_in_cycle(state, component, edge.target)
+        reached: set[str] | None = None
+        for edge in edges:
+            component = of[edge.source]
+            if edge.group is not None:
+                continue
+            if self._may_fail(state, edge):
+                yield edge
+            elif component != of[edge.target] or component not in self._components.cyclic:
+                if self.alive(component):
+                    yield edge
+            else:
+                if reached is None:
+                    reached = self._reached_in_cycle(state, component, edge.target)
+                if edge.source in reached:
+                    yield edge
+
+    def _may_fail(self, state: RunState, edge: Edge) -> bool:
+        """Whether the transition waits for the failure of a group that is open."""
+        places, name = state.index.places, edge.trigger.group
+        return name is not None and places is not None and (edge.source, name) in places.groups.get(self._scope_id, ())
 
     def _reached_in_cycle(self, state: RunState, component: int, join_node: str) -> set[str]:
-        """The nodes of a cycle that something live can reach, the join's node being closed."""
+        """The nodes of a cycle whose work may still lead on, the join's own queues being closed.
+
+        What works at the join's node has passed the join and counts; what waits there does not.
+        """
         of = self._components.of
-        graph = self._components.graph
-        live = state.index.live_at.get(self._scope_id, {})
-        groups = state.index.open_groups.get(self._scope_id, {})
-        reached = {node for node, count in live.items() if count and of[node] == component and node != join_node}
-        for (opener, name), count in groups.items():
-            if count:
-                reached.update(n for n in self._components.after_group(opener, name) if of[n] == component and n != join_node)
-        for edge in self._components.entering.get(component, ()):
-            if edge.target != join_node and self.alive(of[edge.source]):
-                reached.add(edge.target)
+        places = state.index.places
+        live = places.at.get(self._scope_id, {}) if places is not None else {}
+        groups = places.groups.get(self._scope_id, {}) if places is not None else {}
+        reached = {node for node in live if of[node] == component and node != join_node}
+        if len(live.get(join_node, ())) > len(state.index.arrivals.get(incoming_id(join_node, self._scope_id), ())):
+            reached.add(join_node)
+        for opener, name in groups:
+            after = self._components.after_groups.get(opener, {}).get(name, ())
+            reached.update(node for node in after if of[node] == component and node != join_node)
+        for source, node in self._components.entering.get(component, ()):
+            if node != join_node and self.alive(source):
+                reached.add(node)
         stack = list(reached)
         while stack:
-            for edge in graph.outgoing[stack.pop()]:
-                if of[edge.target] == component and edge.target != join_node and edge.target not in reached:
-                    reached.add(edge.target)
-                    stack.append(edge.target)
+            for target in self._components.steps[stack.pop()]:
+                if of[target] == component and target != join_node and target not in reached:
+                    reached.add(target)
+                    stack.append(target)
         return reached
 
 
-def _components(graph: Graph) -> dict[str, int]:
+def _components(steps: dict[str, list[str]]) -> dict[str, int]:
     """Tarjan's algorithm, without recursion: definitions may be thousands of nodes deep."""
     order: dict[str, int] = {}
     low: dict[str, int] = {}
     component: dict[str, int] = {}
     stack: list[str] = []
-    for root in graph.nodes:
+    for root, first in steps.items():
         if root in order:
             continue
-        work = [(root, iter(graph.outgoing[root]))]
+        work = [(root, iter(first))]
         order[root] = low[root] = len(order)
         stack.append(root)
         while work:
-            node, edges = work[-1]
-            target = next((e.target for e in edges if e.target not in order or e.target not in component), None)
+            node, targets = work[-1]
+            target = next((target for target in targets if target not in component), None)
             if target is None:
                 work.pop()
                 if work:
@@ -152,7 +221,7 @@ def _components(graph: Graph) -> dict[str, int]:
             else:
                 order[target] = low[target] = len(order)
                 stack.append(target)
-                work.append((target, iter(graph.outgoing[target])))
+                work.append((target, iter(steps[target])))
     return component
 
 
@@ -162,7 +231,3 @@ def _close_component(node: str, stack: list[str], component: dict[str, int], num
         component[member] = number
         if member == node:
             return
-
-
-def _cyclic(graph: Graph, of: dict[str, int]) -> set[int]:
-    return {of[edge.source] for edge in graph.edges if of[edge.source] == of[edge.target]}

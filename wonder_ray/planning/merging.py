@@ -48,12 +48,12 @@ def _branch_key(token: Token, prefix: str) -> str:
     return own.split(".", 1)[1] if "." in own else own
 
 
-def _source_value(state: RunState, arrival: Token, source: Expression) -> Any:  # noqa: ANN401 - JSON
+def _source_value(state: RunState, arrival: Token, source: Expression) -> Any:
     before = state.tokens[arrival.parent_id] if arrival.parent_id is not None else arrival
     return source.evaluate(expression_scope(state, arrival, before.result))
 
 
-def _merged(merge: MergeSpec, values: list[tuple[str, Any]]) -> Any:  # noqa: ANN401 - JSON
+def _merged(merge: MergeSpec, values: list[tuple[str, Any]]) -> Any:
     match merge.strategy:
         case "append":
             return [value for _, value in values]
@@ -70,7 +70,7 @@ def _merged(merge: MergeSpec, values: list[tuple[str, Any]]) -> Any:  # noqa: AN
             return values[-1][1] if values else None
 
 
-def _of_type(merge: MergeSpec, value: Any, kind: type, name: str) -> Any:  # noqa: ANN401 - JSON
+def _of_type(merge: MergeSpec, value: Any, kind: type, name: str) -> Any:
     if not isinstance(value, kind):
         msg = f"merge {merge.strategy} into {merge.target.text}: {merge.source.text!r} gave {value!r:.200}, which is not {name}"
         raise ExpressionError(msg)
@@ -105,7 +105,7 @@ def check_writes(state: RunState, scope_id: str, writes: Iterable[Write]) -> Non
                 raise ExpressionError(msg)
 
 
-def _at(tree: Any, path: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON
+def _at(tree: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         tree = tree[key]
     return tree

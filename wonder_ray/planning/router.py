@@ -6,12 +6,13 @@ it, until that is nothing. Both look at the state only, so the same history yiel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from wonder_ray.decisions import ApplyOutput, Decision, RequeueToken, SetContext, UpdateTokenStatus
 from wonder_ray.errors import ExpressionError
 from wonder_ray.planning import facts
 from wonder_ray.planning.failing import decide_failure
+from wonder_ray.planning.growth import Growth
 from wonder_ray.planning.incoming import IncomingJoins
 from wonder_ray.planning.lifecycle import (
     attempt_failed,
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from wonder_ray.definitions.graph import Graph
     from wonder_ray.run_state import RunState
 
-_NOTHING: Final[list[Decision]] = []  # noqa: RUF067 - never changed
-
 
 class Router:
     """Decides where tokens go.
@@ -46,6 +45,7 @@ class Router:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._incoming = IncomingJoins(graph) if graph.incoming_joins else None
+        self._growth = Growth(graph)
         self._compute_nodes = tuple(node.id for node in graph.nodes.values() if node.kind == "compute")
 
     def decide(self, state: RunState, fact: facts.Fact, *, now_us: int) -> list[Decision]:
@@ -54,7 +54,7 @@ class Router:
             case facts.TaskSucceeded():
                 return self._succeeded(state, state.tokens[fact.token_id])
             case facts.TaskErrored():
-                return attempt_failed(state, self._graph, state.tokens[fact.token_id], fact.error, now_us)
+                return attempt_failed(self._graph, state.tokens[fact.token_id], fact.error, now_us)
             case facts.TaskLost():
                 return self._lost(state, fact, now_us)
             case facts.StartRun():
@@ -85,7 +85,7 @@ class Router:
     def _lost(self, state: RunState, fact: facts.TaskLost, now_us: int) -> list[Decision]:
         if fact.batched:
             return [RequeueToken(token_id=fact.token_id, solo=True, reason=f"its batch was lost: {fact.error.message}")]
-        return attempt_failed(state, self._graph, state.tokens[fact.token_id], fact.error, now_us)
+        return attempt_failed(self._graph, state.tokens[fact.token_id], fact.error, now_us)
 
     def _retries_due(self, state: RunState, now_us: int) -> list[Decision]:
         return [
@@ -95,10 +95,11 @@ class Router:
         ]
 
     def overdue(self, state: RunState, now_us: int) -> list[facts.TaskErrored]:
-        """The attempts whose time is up, as the failures that they are."""
+        """The attempts whose time is up (before the run's own is), as the failures that they are."""
+        deadline_us = state.run.deadline_us
         return [
             facts.TaskErrored(token_id=token.id, attempt=token.attempt, epoch=token.epoch, error=self._timeout_of(token))
-            for token in state.due_tokens(now_us)
+            for token in state.due_tokens(now_us if deadline_us is None else min(now_us, deadline_us - 1))
             if token.status is TokenStatus.DISPATCHED
         ]
 
@@ -108,7 +109,7 @@ class Router:
     def settle(self, state: RunState) -> list[Decision]:
         """What follows next from what has been executed: routing, compute nodes, groups, joins, the run's end; [] when stable."""
         if state.run.status in TERMINAL_RUN:
-            return _NOTHING
+            return []
         index = state.index
         while index.to_route:
             decisions = self._route(state, state.tokens[index.to_route.popleft()])
@@ -121,10 +122,10 @@ class Router:
         while index.touched_groups:
             group_id = next(iter(index.touched_groups))
             del index.touched_groups[group_id]
-            decisions = settle_group(state, self._graph, state.groups[group_id])
+            decisions = settle_group(state, self._graph, self._growth, state.groups[group_id])
             if decisions:
                 return decisions
-        decisions = self._incoming.settle(state) if self._incoming is not None else _NOTHING
+        decisions = self._incoming.settle(state) if self._incoming is not None else []
         return decisions or self._end(state)
 
     def _end(self, state: RunState) -> list[Decision]:
@@ -132,7 +133,7 @@ class Router:
             return complete(state, self._graph)
         if state.index.waiting == state.index.live and state.run.status is RunStatus.RUNNING:
             return stuck(state)
-        return _NOTHING
+        return []
 
     def _route(self, state: RunState, token: Token) -> list[Decision]:
         """The transitions that an ended token takes."""
@@ -149,7 +150,7 @@ class Router:
             return decide_failure(state, self._graph, token, error.error)
         if exhausted:
             return decide_failure(state, self._graph, token, self._loop_bound(token))
-        return _NOTHING
+        return []
 
     def _loop_bound(self, token: Token) -> ErrorRecord:
         message = f"node {token.node_id!r}: every transition that matched has used up its max_iterations"
@@ -166,7 +167,7 @@ class Router:
         return decisions
 
 
-def is_open_attempt(token: Any, fact: facts.TaskFact) -> bool:  # noqa: ANN401 - a token or None
+def is_open_attempt(token: Any, fact: facts.TaskFact) -> bool:
     """Whether a fact speaks of the attempt that is recorded as open; every other is late, and refused."""
     return (
         token is not None

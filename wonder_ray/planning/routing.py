@@ -1,4 +1,4 @@
-"""Where a token goes when it ends: which transitions fire, and the tokens, groups and fan-outs that they make (R1, R2, R3, R6)."""
+"""Where a token goes when it ends: which transitions fire, and what tokens, groups and fan-outs they make (R1, R2, R3, R6)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from wonder_ray.decisions import (
     CreateToken,
     Decision,
     MarkWaiting,
-    MergeBranches,
     OpenGroup,
 )
 from wonder_ray.definitions.graph import INCOMING, Edge, Graph
 from wonder_ray.errors import ExpressionError
 from wonder_ray.fold import fan_out_token_id
 from wonder_ray.ids import derive_id, escape_path_segment
-from wonder_ray.planning.merging import check_writes, merge_writes
+from wonder_ray.planning.passing import pass_join
 from wonder_ray.planning.scope import evaluate_count, expression_scope
 from wonder_ray.state import ErrorRecord, Group, GroupStatus, Token, incoming_id
 
 if TYPE_CHECKING:
+    from wonder_ray.definitions.expressions import Expression
     from wonder_ray.run_state import RunState
 
 SPAWN_MAX = 1_000_000
@@ -89,11 +89,12 @@ class Split:
         self._place_free = source.group_id is not None
         """Whether the source's own place in its group is still to be taken over."""
         self._branch = 0
+        self._splits = False
 
     def fire(self, edges: list[Edge]) -> list[Decision]:
         """The decisions for all transitions that fire together; raises `RoutingError` before anything is decided."""
         counts = [self._count(edge) for edge in edges]
-        splits = len(edges) > 1 or any(edge.fans_out or edge.group is not None for edge in edges)
+        self._splits = len(edges) > 1 or any(edge.fans_out or edge.group is not None for edge in edges)
         for edge in edges:
             if edge.group is not None and edge.group not in self._opened:
                 self._open(edge)
@@ -101,7 +102,7 @@ class Split:
             if edge.fans_out:
                 self._fan_out(edge, count, items)
             else:
-                self._single(edge, splits=splits)
+                self._single(edge)
             self._branch += count
         return self.decisions
 
@@ -109,10 +110,7 @@ class Split:
         scope = _routing_scope(self.state, self.source, self.cause) if edge.fans_out else {}
         try:
             if edge.foreach is not None:
-                items = edge.foreach.evaluate(scope)
-                if not isinstance(items, list):
-                    msg = f"foreach {edge.foreach.text!r} gave {items!r:.200}, which is not a list"
-                    raise ExpressionError(msg)
+                items = _items(edge.foreach, scope)
                 return self._checked(edge, len(items)), items
             if edge.spawn_count is not None:
                 return self._checked(edge, evaluate_count(edge.spawn_count, scope, "spawn_count")), None
@@ -140,6 +138,7 @@ class Split:
                 name=name,
                 opener_id=self.source.id,
                 parent_id=self.source.group_id,
+                member=self._members(self.source.group_id, 1) == 1,
                 tolerated=edge.tolerated,
             )
         )
@@ -183,12 +182,16 @@ class Split:
                 scope_id = token_id if edge.group is not None else self.source.scope_id
                 self.decisions.append(MarkWaiting(token_id=token_id, join_id=bound or incoming_id(edge.target, scope_id)))
 
-    def _single(self, edge: Edge, *, splits: bool) -> None:
+    def _path(self) -> str:
+        """The path of the next single token."""
+        source = self.source
+        return f"{source.path_id}.{escape_path_segment(source.node_id)}.{self._branch}" if self._splits else source.path_id
+
+    def _single(self, edge: Edge) -> None:
         source = self.source
         token_id = derive_id("t", self.base, edge.id, 0)
         group_id = self._opened[edge.group] if edge.group is not None else source.group_id
         scope_id = token_id if edge.group is not None else source.scope_id
-        path_id = f"{source.path_id}.{escape_path_segment(source.node_id)}.{self._branch}" if splits else source.path_id
         bound = self._bound(edge, group_id)
         if isinstance(bound, Group):
             self._late(edge, bound)
@@ -198,7 +201,7 @@ class Split:
             CreateToken(
                 token_id=token_id,
                 node_id=edge.target,
-                path_id=path_id,
+                path_id=self._path(),
                 parent_id=source.id,
                 transition_id=edge.id,
                 scope_id=scope_id,
@@ -227,44 +230,35 @@ class Split:
 
     def _late(self, edge: Edge, group: Group) -> None:
         """An arrival after the join has fired: absorbed without a trace of its own, or passed as one more thread (R2)."""
-        join = edge.join
-        if join is None or join.remaining != "pass" or group.status is not GroupStatus.FIRED:
+        join = self.graph.group_joins[group.name]
+        if group.status is not GroupStatus.PASSING:
             return
-        opener = self.state.tokens[group.opener_id]
-        token_id = derive_id("t", self.base, edge.id, "passed")
-        if join.merges:
-            try:
-                writes = merge_writes(self.state, (self._as_arrival(),), join.merges, opener.path_id)
-                check_writes(self.state, opener.scope_id, writes)
-            except ExpressionError as error:
-                raise RoutingError(expression_failure(error, join.node, f"join over {join.over!r}")) from None
-            self.decisions.append(MergeBranches(join_id=group.id, node_id=join.node, scope_id=opener.scope_id, writes=writes, branches=1))
-        self.decisions.append(
-            CreateToken(
-                token_id=token_id,
-                node_id=join.node,
-                path_id=opener.path_id,
-                parent_id=opener.id,
-                scope_id=opener.scope_id,
-                group_id=opener.group_id,
-                fanout_id=opener.fanout_id,
-                index=opener.index,
-                member=opener.group_id is not None,
-            )
-        )
+        try:
+            self.decisions.extend(pass_join(self.state, group, join, self._as_arrival(edge)))
+        except ExpressionError as error:
+            raise RoutingError(expression_failure(error, join.node, f"join over {join.over!r}")) from None
 
-    def _as_arrival(self) -> Token:
+    def _as_arrival(self, edge: Edge) -> Token:
+        """The token that would have waited at the join, had it not fired."""
         source = self.source
         return Token(
-            id=source.id,
+            id=derive_id("t", self.base, edge.id, 0),
             ordinal=source.ordinal,
-            node_id=source.node_id,
-            path_id=source.path_id,
+            node_id=edge.target,
+            path_id=self._path(),
             parent_id=source.id,
             scope_id=source.scope_id,
             fanout_id=source.fanout_id,
             index=source.index,
         )
+
+
+def _items(foreach: Expression, scope: dict[str, Any]) -> list[Any]:
+    items = foreach.evaluate(scope)
+    if not isinstance(items, list):
+        msg = f"foreach {foreach.text!r} gave {items!r:.200}, which is not a list"
+        raise ExpressionError(msg)
+    return items
 
 
 def expression_failure(error: ExpressionError, node_id: str, where: str) -> ErrorRecord:

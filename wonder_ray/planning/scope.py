@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wonder_ray.state import Token
 
 
-def expression_scope(state: RunState, token: Token | None, result: Any = None) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def expression_scope(state: RunState, token: Token | None, result: Any = None) -> dict[str, Any]:
     """The names in scope for a token (None: for the run as a whole); nothing is copied.
 
     >>> from wonder_ray.fold import new_state
