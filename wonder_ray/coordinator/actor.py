@@ -242,7 +242,8 @@ class _Outside:
 
     def _failed(self, service: str, error: BaseException) -> None:
         with suppress(Exception):  # a log line is never worth more than what it is about
-            self._log.warning(f"{service}_rpc_failed", f"{type(error).__name__}: {error}", trace_id=self._run_id)
+            event_type = f"{service}_rpc_timeout" if isinstance(error, TimeoutError) else f"{service}_rpc_failed"
+            self._log.error(event_type, f"{type(error).__name__}: {error}", trace_id=self._run_id)
 
 
 class RayGateway:

@@ -7,6 +7,7 @@ It is called by one thread only. What goes out can be derived again from what is
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +15,10 @@ import msgspec
 
 from wonder_ray.coordinator.dispatcher import Dispatcher, Finished, Task
 from wonder_ray.coordinator.shipper import BACKLOG_ROWS, Shipped, Shipper
+from wonder_ray.errors import WonderError
 from wonder_ray.planning import facts
 from wonder_ray.state import TERMINAL_RUN, ErrorRecord
+from wonder_ray.storage.records import TurnRecord
 from wonder_ray.values import decode, encode_trusted
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from wonder_ray.storage.store import RunStore
 
 SLOW_COMMIT_MS: Final = 250.0
+NAMED_FACTS: Final = 20
+"""Of the facts of a turn that failed, so many are named in the log."""
 SNAPSHOT_EVERY_US: Final = 100_000
 REPORT_WITHIN_US: Final = 10_000_000
 """How long after a run's end the registry is told at the latest, though its last events are not acknowledged."""
@@ -136,14 +141,34 @@ class Coordinator:
         self._after(now_us, changed=bool(batch))
 
     def _turn(self, batch: Sequence[facts.Fact], keys: list[tuple[str, bytes]], now_us: int) -> None:
-        turn = self._machine.turn(batch, now_us=now_us, room=self._room, keys=keys)
+        try:
+            turn = self._machine.turn(batch, now_us=now_us, room=self._room, keys=keys)
+        except Exception as error:
+            self._turn_failed(batch, error)
+            raise
         if turn.record.events or turn.record.traces or keys:
             self._commit(turn)
         self._release(turn)
 
+    def _turn_failed(self, batch: Sequence[facts.Fact], error: Exception) -> None:
+        """The process ends after this: nothing of the turn is stored, and what is said here is all that is left of it."""
+        what = "alarm_failed" if any(isinstance(fact, facts.Alarm) for fact in batch) else "turn_failed"
+        kinds = [type(fact).__name__ for fact in batch[:NAMED_FACTS]]
+        self._log.error(what, f"the turn was undone: {type(error).__name__}: {error}", error=error, facts=kinds)
+        if self._tracer is None:
+            return
+        with suppress(WonderError):  # the failure that matters is on its way already
+            stored = self._store.load()
+            if stored is not None:
+                self._store.commit(TurnRecord(run=stored.run, epoch=self._machine.epoch, traces=self._tracer.take()))
+
     def _commit(self, turn: Turn) -> None:
         began = time.perf_counter()
-        self._store.commit(turn.record)
+        try:
+            self._store.commit(turn.record)
+        except WonderError as error:
+            self._log.error("storage_failed", f"turn {turn.record.run.turn} was not stored: {error}", error=error)
+            raise
         duration_ms = (time.perf_counter() - began) * 1000
         rows = len(turn.record.events)
         if self._tracer is not None:
@@ -165,6 +190,14 @@ class Coordinator:
             self._shippers["trace"].committed(turn.record.traces[-1][0])
         self._dispatcher.withdraw(turn.withdrawn)
         self._dispatcher.release(turn.dispatched)
+        for late in turn.overdue:
+            self._log.error(
+                "executor_rpc_timeout",
+                f"attempt {late.attempt} of token {late.token_id} was given up: {late.error.message}",
+                node_id=late.error.node_id,
+                token_id=late.token_id,
+                attempt=late.attempt,
+            )
         for fact in turn.refused:
             self._log.info(
                 "late_result_refused",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Snapshot, Wake
 from wonder_ray.coordinator.opening import Ports, open_coordinator
 from wonder_ray.errors import ServiceUnavailableError, StorageError
+from wonder_ray.logs.context import log_context
 from wonder_ray.storage.lock import RunLock, read_holder
 from wonder_ray.storage.sqlite import SqliteRunStore
 
@@ -90,7 +91,8 @@ class CoordinatorHost:
     def _main(self) -> None:
         error: BaseException | None = None
         try:
-            self._run()
+            with log_context(run_id=self.run_id):
+                self._run()
         except BaseException as raised:  # noqa: BLE001 - reported, and the process ends
             error = raised
             if not self.ended.done():
@@ -99,9 +101,10 @@ class CoordinatorHost:
         self._on_exit(error)
 
     def _run(self) -> None:
+        ports = self._ports(self)
+        ports.log.info("coordinator_started", message=f"process {self.placement.get('pid')}", placement=self.placement)
         lock = self._lock()
         with SqliteRunStore(self.layout.run_file(self.run_id)) as store:
-            ports = self._ports(self)
             coordinator, first = open_coordinator(store, ports, str(self.layout.root), self.post)
             self.placement["epoch"] = coordinator.snapshot.epoch
             lock.update(self.placement)
@@ -111,6 +114,7 @@ class CoordinatorHost:
             self._loop(coordinator, ports)
             store.checkpoint()
         lock.release()
+        ports.log.info("coordinator_finished", message="the run has ended, and its history is safe")
 
     def _lock(self) -> RunLock:
         """The right to run this run here; a process that was stopped, not killed, keeps it."""

@@ -40,6 +40,8 @@ class Turn(msgspec.Struct, kw_only=True):
     """(token, attempt) whose task is to be told to stop."""
     refused: list[facts.TaskFact]
     """Late or unknown results, without effect."""
+    overdue: list[facts.TaskErrored]
+    """Attempts that were given up because their time was up."""
     ended: bool
     """Whether the run has its terminal event."""
 
@@ -63,6 +65,8 @@ class Machine:
         self._dispatched: list[Token] = []
         self._withdrawn: list[tuple[str, int]] = []
         self._refused: list[facts.TaskFact] = []
+        self._overdue: list[facts.TaskErrored] = []
+        self._executing: Decision | None = None
 
     def turn(
         self,
@@ -79,13 +83,20 @@ class Machine:
             now_us: The turn's time.
             room: How many more tokens of a node may be dispatched now, beside those in flight.
             keys: (message key, reply) to store with the turn.
+
+        A turn that raises leaves the state half changed: nothing of it may be committed, and the machine is not to be used again.
         """
         self._stamp = ev.Stamp(0, self.state.run.turn + 1, now_us, self.epoch)
         if self._tracer is not None:
             self._tracer.begin(self._stamp.turn, now_us, self.epoch)
-        for fact in batch:
-            self._take(fact)
-        self._dispatch(room)
+        try:
+            for fact in batch:
+                self._take(fact)
+            self._dispatch(room)
+        except Exception as error:
+            if self._tracer is not None:
+                self._tracer.fail(self._executing, error)
+            raise
         return self._finish(keys)
 
     # --- planning and executing ----------------------------------------------------------------------------------
@@ -93,6 +104,7 @@ class Machine:
     def _take(self, fact: facts.Fact) -> None:
         if isinstance(fact, facts.Alarm):
             for overdue in self._router.overdue(self.state, self._stamp.turn_now):
+                self._overdue.append(overdue)
                 self._withdraw(self.state.tokens[overdue.token_id])
                 self._take(overdue)
         if not self._observe(fact):
@@ -128,12 +140,14 @@ class Machine:
         if self._tracer is not None and decisions:
             self._tracer.decisions(cause, decisions)
         for decision in decisions:
+            self._executing = decision
             for event in events_of(self.state, decision):
                 if isinstance(event, ev.TokenCancelled):
                     self._withdraw(self.state.tokens[event.token_id])
                 self._emit(event)
             if isinstance(decision, MarkForDispatch):
                 self._dispatched.append(self.state.tokens[decision.token_id])
+        self._executing = None
 
     def _withdraw(self, token: Token) -> None:
         if token.status is TokenStatus.DISPATCHED:
@@ -249,7 +263,8 @@ class Machine:
             dispatched=dispatched,
             withdrawn=self._withdrawn,
             refused=self._refused,
+            overdue=self._overdue,
             ended=self.state.run.status in TERMINAL_RUN,
         )
-        self._events, self._dispatched, self._withdrawn, self._refused = [], [], [], []
+        self._events, self._dispatched, self._withdrawn, self._refused, self._overdue = [], [], [], [], []
         return turn

@@ -97,7 +97,18 @@ def open_coordinator(store: RunStore, ports: Ports, storage: str, post: Post) ->
         )
         raise StorageError(msg)
     coordinator = _coordinator(store, ports, storage, post, claim, stored, opened)
+    _log_opening(ports, claim, stored)
     return coordinator, [_first_fact(claim, stored)] if stored is None or not coordinator.ended else []
+
+
+def _log_opening(ports: Ports, claim: Claim, stored: StoredRun | None) -> None:
+    run = claim.run
+    where = {"trace_id": run.run_id, "workspace_id": run.workspace_id, "project_id": run.project_id}
+    events = 0 if stored is None else stored.last_sequence
+    ports.log.info("coordinator_opened", f"epoch {claim.epoch}, after {events} events", epoch=claim.epoch, events=events, **where)
+    if stored is None:
+        version = run.workflow_version
+        ports.log.info("run_start_received", f"workflow {run.workflow_name!r} version {version[:12]}", version=version, **where)
 
 
 def _run_info(run: RunRecord) -> RunInfo:

@@ -4,11 +4,11 @@
 |---|---|---|
 | `operation.tokens.created` | operation | after each token exists (one per token of a fan-out) |
 | `operation.tokens.status_updated` | operation | after each end of a token |
-| `operation.context.field_set` | operation | after each assignment to the context |
+| `operation.context.field_set` | operation | after each `context.updated` (other writes are in their own events) |
 | `decision.routing.start` | decision | before a fact is planned |
-| `decision.planned` | decision | after planning: the decisions, as data |
+| `decision.planning.completed` | decision | after planning: the decisions, as data |
 | `dispatch.batch.start` | dispatch | when a turn marks tokens for dispatch |
-| `dispatch.error` | dispatch | when executing a decision, or a result, was refused |
+| `dispatch.error` | dispatch | a result was refused; or a decision failed, and with it the turn, of which nothing else is left |
 | `sql.query` | sql | after a turn's commit, with its duration and row counts (written with the next turn) |
 """
 
@@ -24,7 +24,7 @@ from wonder_ray.fold import fan_out_token_id
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wonder_ray.decisions import Decision, Write
+    from wonder_ray.decisions import Decision
 
 
 class TraceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,10 +51,19 @@ class Tracer:
         self._now_us = 0
         self._epoch = 0
         self._rows: list[tuple[int, bytes]] = []
+        self._begun = 0
+        """How many of the rows are from before the turn."""
 
     def begin(self, turn: int, now_us: int, epoch: int) -> None:
         """A turn begins."""
         self._turn, self._now_us, self._epoch = turn, now_us, epoch
+        self._begun = len(self._rows)
+
+    def fail(self, decision: Decision | None, error: BaseException) -> None:
+        """The turn has failed: what was traced of it never happened; note only that."""
+        self._sequence -= len(self._rows) - self._begun
+        del self._rows[self._begun :]
+        self.add("dispatch.error", decision=decision, reason=f"{type(error).__name__}: {error}")
 
     def add(self, event_type: str, *, node_id: str | None = None, token_id: str | None = None, **payload: Any) -> None:
         """Note one trace event; `duration_ms` in the payload becomes a column."""
@@ -75,7 +84,7 @@ class Tracer:
 
     def decisions(self, cause: str, decisions: list[Decision]) -> None:
         """What planners answered."""
-        self.add("decision.planned", cause=cause, decisions=decisions)
+        self.add("decision.planning.completed", cause=cause, decisions=decisions)
 
     def event(self, event: ev.WorkflowEvent) -> None:
         """The operations behind one workflow event."""
@@ -102,13 +111,7 @@ def _operations(event: ev.WorkflowEvent) -> Iterator[tuple[str, dict[str, Any]]]
             status = ev.event_type(event).split(".", 1)[1]
             yield "operation.tokens.status_updated", {"token_id": event.token_id, "node_id": event.node_id, "status": status}
         case ev.ContextUpdated():
-            yield _field_set(event.write, event.scope_id)
-        case ev.ContextOutputApplied() | ev.BranchesMerged():
-            for write in event.writes:
-                yield _field_set(write, event.scope_id)
+            write = event.write
+            yield "operation.context.field_set", {"path": write.target, "op": write.op, "scope_id": event.scope_id}
         case _:
             return
-
-
-def _field_set(write: Write, scope_id: str) -> tuple[str, dict[str, Any]]:
-    return "operation.context.field_set", {"path": write.target, "op": write.op, "scope_id": scope_id}
