@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from wonder_ray.errors import StorageError, WonderError
+from wonder_ray.errors import HistoryConflictError, StorageError, WonderError
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
 from wonder_ray.storage.layout import Layout
 from wonder_ray.storage.lock import read_holder
@@ -156,6 +156,9 @@ class Reader:
         record = self.record(ref)
         rows = self._events(record)
         last = rows[-1].sequence_number if rows else 0
+        if record.ended and last < (record.events or 0):
+            msg = f"run {record.run_id} had {record.events} events, of which {last} are left: retention has removed its history"
+            raise HistoryConflictError(msg)
         if at is not None and not 1 <= at <= last:
             msg = f"run {record.run_id} has no event {at}: it has {last}; see `wonder events {record.run_id}`"
             raise WonderError(msg)

@@ -64,7 +64,7 @@ def logs(
         _refuse_beside_where(filters)
         filters = {name: filters[name] for name in ("since_us", "until_us")}
     reader = Reader(storage)
-    for line in reader.logs(run or run_option, where=where, limit=limit, **filters):
+    for line in reader.logs(run if run is not None else run_option, where=where, limit=limit, **filters):
         if json:
             print_json(_as_json(line))
         else:

@@ -59,7 +59,7 @@ def show(run: Ref, json: AsJson = False, storage: Storage = None) -> None:
     for name, value in _told(found):
         typer.echo(f"{name:<12}{value}")
     for node, counts in found["nodes"].items():
-        said = ", ".join(f"{count} {status}" for status, count in counts.items())
+        said = ", ".join(f"{counts[status]} {status}" for status in sorted(counts))
         typer.echo(f"  {safe(node):<24}  {said}")
 
 
