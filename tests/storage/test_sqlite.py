@@ -109,7 +109,7 @@ def test_what_people_ask_of_a_run_can_be_asked_in_sql(path: Path) -> None:
             ("t_1", "nœud", "waiting_for_retry", "root.A.2", 2, 3, 1_700_000_000_000_000, "x")
         ]
         assert connection.execute("SELECT json_extract(error, '$.type') FROM tokens").fetchall() == [("Timeout",)]
-        assert connection.execute("SELECT cast(line AS text) FROM outbox").fetchall() == [('{"sequence_number":1}',)]
+        assert connection.execute("SELECT cast(lines AS text) FROM outbox").fetchall() == [('{"sequence_number":1}',)]
 
 
 def test_an_older_file_is_migrated_when_it_is_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ class TurnRecord(msgspec.Struct, kw_only=True):
     keys: list[tuple[str, bytes]] = []
     """(message key, reply) of messages this turn handled. A key that is stored already fails the commit."""
     events: list[tuple[int, bytes]] = []
-    """(sequence number, line): ascending without gaps, above every sequence number stored before."""
+    """(sequence number, line without a line break): ascending without gaps, above every sequence number stored before."""
     traces: list[tuple[int, bytes]] = []
     """(sequence number, line) of trace events, which have a sequence of their own."""
     meta: dict[str, bytes] = {}

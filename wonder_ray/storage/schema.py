@@ -83,12 +83,14 @@ MIGRATIONS: Final = (
       key TEXT PRIMARY KEY, reply BLOB NOT NULL, crc INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 
-    CREATE TABLE outbox (               -- events that are not yet sealed in a finished Parquet file
-      sequence INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, line BLOB NOT NULL, crc INTEGER NOT NULL
+    CREATE TABLE outbox (               -- events that are not yet sealed in a finished Parquet file, some hundred a row:
+      last INTEGER PRIMARY KEY,         -- one line each, of the sequence numbers `first` to `last`
+      first INTEGER NOT NULL, epoch INTEGER NOT NULL, lines BLOB NOT NULL, crc INTEGER NOT NULL
     ) STRICT;
 
     CREATE TABLE trace_outbox (
-      sequence INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, line BLOB NOT NULL, crc INTEGER NOT NULL
+      last INTEGER PRIMARY KEY,
+      first INTEGER NOT NULL, epoch INTEGER NOT NULL, lines BLOB NOT NULL, crc INTEGER NOT NULL
     ) STRICT;
     """,
 )
@@ -142,22 +144,22 @@ PUT_ITERATION: Final = "INSERT OR REPLACE INTO iterations (scope_id, transition_
 GET_KEYS: Final = "SELECT key, reply, crc FROM handled"
 ADD_KEY: Final = "INSERT INTO handled (key, reply, crc) VALUES (?, ?, ?)"
 
-# The outboxes: append, read a range, drop what is sealed.
+# The outboxes: append, read what reaches beyond a number, drop what lies wholly up to one (and cut the row that straddles it).
 ADD_OUTBOX: Final = MappingProxyType(
     {
-        "events": "INSERT INTO outbox (sequence, epoch, line, crc) VALUES (?, ?, ?, ?)",
-        "trace": "INSERT INTO trace_outbox (sequence, epoch, line, crc) VALUES (?, ?, ?, ?)",
+        "events": "INSERT OR REPLACE INTO outbox (last, first, epoch, lines, crc) VALUES (?, ?, ?, ?, ?)",
+        "trace": "INSERT OR REPLACE INTO trace_outbox (last, first, epoch, lines, crc) VALUES (?, ?, ?, ?, ?)",
     }
 )
 GET_OUTBOX: Final = MappingProxyType(
     {
-        "events": "SELECT sequence, epoch, line, crc FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
-        "trace": "SELECT sequence, epoch, line, crc FROM trace_outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        "events": "SELECT last, first, epoch, lines, crc FROM outbox WHERE last > ? ORDER BY last",
+        "trace": "SELECT last, first, epoch, lines, crc FROM trace_outbox WHERE last > ? ORDER BY last",
     }
 )
 FORGET_OUTBOX: Final = MappingProxyType(
     {
-        "events": "DELETE FROM outbox WHERE sequence <= ?",
-        "trace": "DELETE FROM trace_outbox WHERE sequence <= ?",
+        "events": "DELETE FROM outbox WHERE last <= ?",
+        "trace": "DELETE FROM trace_outbox WHERE last <= ?",
     }
 )

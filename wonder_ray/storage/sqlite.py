@@ -10,6 +10,7 @@ the writer's locks, as POSIX locks do.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 
 import apsw
@@ -21,7 +22,7 @@ from wonder_ray.storage.records import ContextDelta, StoredRun
 from wonder_ray.storage.store import OUTBOX_LIMIT, Stream, check_dense, check_epoch_current, check_epoch_taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from wonder_ray.state import Run
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 EPOCH_KEY: Final = "epoch"
+OUTBOX_LINES: Final = 500
+"""Events in one row of an outbox."""
 
 
 class SqliteRunStore:
@@ -84,12 +87,20 @@ class SqliteRunStore:
 
     def outbox(self, stream: Stream, after: int = 0, limit: int = OUTBOX_LIMIT) -> list[tuple[int, int, bytes]]:
         """Up to `limit` stored (sequence number, epoch, line) with a sequence number above `after`, ascending."""
-        sql = schema.GET_OUTBOX[stream]
-        return self._read("read the outbox", lambda connection: _fetch(connection, sql, "an outbox", after, limit))
+        return self._read("read the outbox", lambda connection: list(islice(_outbox(connection, stream, after), limit)))
 
     def forget(self, stream: Stream, up_to: int) -> None:
         """Drop the rows up to and with this sequence number, which are sealed in finished files."""
-        self._write("forget sealed rows", lambda connection: connection.execute(schema.FORGET_OUTBOX[stream], (up_to,)))
+
+        def drop(connection: apsw.Connection) -> None:
+            for last, first, epoch, lines in _chunks(connection, stream, up_to):
+                if first <= up_to:
+                    kept = lines.split(b"\n")[up_to + 1 - first :]
+                    connection.execute(schema.ADD_OUTBOX[stream], rows.seal((last, up_to + 1, epoch, b"\n".join(kept))))
+                break
+            connection.execute(schema.FORGET_OUTBOX[stream], (up_to,))
+
+        self._write("forget sealed rows", drop)
 
     # --- epochs and facts ----------------------------------------------------------------------------------------
 
@@ -248,4 +259,20 @@ def _write_rows(connection: apsw.Connection, record: TurnRecord) -> None:
     connection.executemany(schema.PUT_ITERATION, map(rows.seal, record.iterations))
     connection.executemany(schema.ADD_KEY, map(rows.seal, record.keys))
     for stream, lines in (("events", record.events), ("trace", record.traces)):
-        connection.executemany(schema.ADD_OUTBOX[stream], (rows.seal((sequence, epoch, line)) for sequence, line in lines))
+        chunks = (lines[start : start + OUTBOX_LINES] for start in range(0, len(lines), OUTBOX_LINES))
+        connection.executemany(schema.ADD_OUTBOX[stream], (rows.seal(_chunk(chunk, epoch)) for chunk in chunks))
+
+
+def _chunk(lines: Sequence[tuple[int, bytes]], epoch: int) -> tuple[int, int, int, bytes]:
+    """One row of an outbox: some hundred events cost one insert."""
+    return lines[-1][0], lines[0][0], epoch, b"\n".join(line for _, line in lines)
+
+
+def _chunks(connection: apsw.Connection, stream: Stream, after: int) -> Iterator[tuple[Any, ...]]:
+    return rows.unseal_all(connection.execute(schema.GET_OUTBOX[stream], (after,)), "an outbox")
+
+
+def _outbox(connection: apsw.Connection, stream: Stream, after: int) -> Iterator[tuple[int, int, bytes]]:
+    for last, first, epoch, lines in _chunks(connection, stream, after):
+        found = zip(range(first, last + 1), lines.split(b"\n"), strict=True)
+        yield from ((sequence, epoch, line) for sequence, line in found if sequence > after)
