@@ -19,7 +19,8 @@ from wonder_ray.bundles.imports import is_importing
 from wonder_ray.bundles.pack import pack
 from wonder_ray.bundles.store import BundleStore
 from wonder_ray.clock import SystemClock
-from wonder_ray.coordinator.actor import NAMESPACE, activate, actor_name
+from wonder_ray.coordinator.actor import NAMESPACE, actor_name
+from wonder_ray.coordinator.directory.actor import get_or_create as directory_service
 from wonder_ray.definitions.builder import Workflow
 from wonder_ray.definitions.validation import check
 from wonder_ray.errors import (
@@ -116,16 +117,22 @@ def _init_ray(address: str | None, options: dict[str, Any]) -> None:
 
 
 class _Services:
-    """The cluster's three services: made when they are missing, asked again while they are being restarted."""
+    """The cluster's services: made when they are missing, asked again while they are being restarted."""
 
-    def __init__(self, storage: str) -> None:
+    def __init__(self, storage: str, *, local: bool) -> None:
         self._storage = storage
         self._makers: dict[str, Callable[[], Any]] = {
             "resources": lambda: resources_service(storage, namespace=NAMESPACE),
             "events": lambda: events_service(storage, namespace=NAMESPACE),
             "logs": lambda: log_service(storage, namespace=NAMESPACE),
+            # What an earlier local Ray left unfinished waits for `resume`; what a lost cluster left goes on by itself.
+            "directory": lambda: directory_service(storage, namespace=NAMESPACE, everything=not local),
         }
         self._handles = {name: make() for name, make in self._makers.items()}  # they start beside each other
+
+    def send(self, service: str, method: str, *args: Any) -> None:
+        """Call a method and do not wait for it."""
+        getattr(self._handles[service], method).remote(*args)
 
     def call(self, service: str, method: str, *args: Any, **named: Any) -> Any:
         """Call a method; its errors arrive as themselves. Every method may be repeated, so an unanswered call is."""
@@ -167,7 +174,7 @@ class Client:
         self.storage = layout
         self._owns_ray = owns_ray
         root = str(layout.root)
-        self._services = _Services(root)
+        self._services = _Services(root, local=owns_ray)
         found = self._services.call("resources", "ping")
         if found["storage"] != root:
             msg = f"the cluster's services keep their data in {found['storage']!r}, not in {root!r}; connect with that storage"
@@ -231,10 +238,9 @@ class Client:
             labels=dict(labels or {}),
         )
         record, _ = self._services.call("resources", "start_run", request)
-        run = Run(self, record)
         if not record.ended:
-            run.resume()
-        return run
+            self._services.send("directory", "activate", record.run_id)  # if that is lost, the directory finds the run queued
+        return Run(self, record)
 
     def register(self, flow: Workflow | WorkflowDefinition) -> str:
         """Store a workflow with its code; its version (a hash), by which runs of it can be started from anywhere."""
@@ -281,7 +287,8 @@ class Run:
         self.id = record.run_id
         self.last_snapshot: Snapshot | None = None
         self._services = client._services  # noqa: SLF001 - one module
-        self._storage = str(client.storage.root)
+        self._dead: str | None = None
+        """The id of the coordinator that was last seen dead."""
         self._failures = 0
 
     def __repr__(self) -> str:
@@ -294,7 +301,10 @@ class Run:
 
     def resume(self) -> None:
         """Make sure that its coordinator lives; a run that has ended is left alone."""
-        activate(self.id, self._storage, namespace=NAMESPACE)
+        self._coordinator()
+
+    def _coordinator(self) -> Any:
+        return self._services.call("directory", "activate", self.id, self._dead)
 
     def wait(self, timeout: float | None = None) -> RunRecord | None:
         """The run's record once it has ended, None when it has not after `timeout` seconds.
@@ -316,10 +326,11 @@ class Run:
 
     def _ask(self, method: str, *args: Any, seconds: float = 0.0) -> Any:
         """Ask the coordinator, starting it when it does not live; None when it dies meanwhile, or gives no answer in time."""
-        actor = activate(self.id, self._storage, namespace=NAMESPACE)
+        actor = self._coordinator()
         try:
             answer = ray.get(getattr(actor, method).remote(*args), timeout=seconds + CALL_SECONDS)
         except ray.exceptions.ActorDiedError:
+            self._dead = actor._actor_id.hex()  # noqa: SLF001 - Ray has no public name for it
             ray.kill(actor)  # the name of a dead actor can stay; this frees it, and touches no other actor
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             pass

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from wonder_ray.clock import SystemClock
 from wonder_ray.coordinator.host import CoordinatorHost
@@ -49,6 +50,7 @@ TELLING_SECONDS: Final = 600.0
 RETRY_SECONDS: Final = 0.2
 RETRY_SECONDS_MAX: Final = 5.0
 CANCEL_GRACE_SECONDS: Final = 5.0
+LEAVING_SECONDS: Final = 5.0
 LINGER_SECONDS: Final = 0.5
 """How long a finished coordinator still answers, so that replies under way arrive."""
 
@@ -73,7 +75,7 @@ class CoordinatorActor:
             "address": context.gcs_address,
             "since_us": time.time_ns() // 1000,
         }
-        self._handle = context.current_actor
+        self._actor = (context.current_actor, context.get_actor_id())
         self._outside = _Outside(run_id, placement, self._log, namespace)
         self._host = CoordinatorHost(run_id, Layout(storage), self._outside.ports, placement, self._exit)
         self._host.start()
@@ -109,8 +111,10 @@ class CoordinatorActor:
         self._log.flush(1.0)
         time.sleep(LINGER_SECONDS)
         if error is None or isinstance(error, WonderError):
-            # Over; or it would fail the same way again, until somebody has mended it: who touches the run next starts it.
-            ray.kill(self._handle, no_restart=True)
+            # Over; or it would fail the same way again, until somebody has mended it: who asks for the run next starts it.
+            handle, actor_id = self._actor
+            self._outside.leave(actor_id, over=error is None)
+            ray.kill(handle, no_restart=True)
             return
         os._exit(1)
 
@@ -162,6 +166,7 @@ class _Outside:
         self._log = log
         self._events = _Service("events", namespace)
         self._resources = _Service("resources", namespace)
+        self._directory = _Service("directory", namespace)
         self._epoch = 0
 
     def ports(self, _host: CoordinatorHost) -> Ports:
@@ -240,6 +245,11 @@ class _Outside:
         except (TimeoutError, WonderError) as error:
             self._failed("resources", error)
 
+    def leave(self, actor_id: str, *, over: bool) -> None:
+        """Ask the directory to end this actor; without a directory it ends itself."""
+        with suppress(TimeoutError, ServiceUnavailableError):
+            self._directory.call("forget", self._run_id, actor_id, over).result(LEAVING_SECONDS)
+
     def _failed(self, service: str, error: BaseException) -> None:
         with suppress(Exception):  # a log line is never worth more than what it is about
             event_type = f"{service}_rpc_timeout" if isinstance(error, TimeoutError) else f"{service}_rpc_failed"
@@ -290,10 +300,15 @@ class RayGateway:
         timer.start()
 
 
-def activate(run_id: str, storage: str, *, namespace: str = NAMESPACE) -> Any:
-    """The handle of a run's coordinator, which is started if it does not live. Safe to call from many places at once."""
-    options = _remote_class().options(name=actor_name(run_id), namespace=namespace, lifetime="detached", get_if_exists=True)
-    return options.remote(run_id, storage, namespace)
+def start(run_id: str, storage: str, *, namespace: str = NAMESPACE, node_id: str) -> Any:
+    """The handle of a run's coordinator on the node with its file; it is started if there is none. For the directory."""
+    options = {
+        "name": actor_name(run_id),
+        "namespace": namespace,
+        "get_if_exists": True,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node_id, soft=False),
+    }
+    return _remote_class().options(**options).remote(run_id, storage, namespace)
 
 
 @functools.cache

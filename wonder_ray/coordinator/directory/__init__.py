@@ -1,0 +1,1 @@
+"""Which coordinators live in this cluster, and that those live that should."""
