@@ -88,7 +88,7 @@ def _update_token_status(state: RunState, d: dec.UpdateTokenStatus) -> Iterable[
     if d.status is TokenStatus.COMPLETED:
         yield ev.NodeCompleted(**which, attempt=attempt)
         yield ev.TokenCompleted(**which)
-    elif d.error is not None:
+    elif d.error is not None and d.status in {TokenStatus.FAILED, TokenStatus.TIMED_OUT}:
         failed = ev.TokenTimedOut if d.status is TokenStatus.TIMED_OUT else ev.TokenFailed
         yield ev.NodeFailed(**which, error=d.error, attempt=attempt, message=d.error.message)
         yield failed(**which, error=d.error, attempt=attempt, message=d.error.message)
