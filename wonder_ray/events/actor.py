@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ray
 
-from wonder_ray.events.query import EventReader
-from wonder_ray.events.sealing import EventSettings
-from wonder_ray.events.service import EventService
-
+# Whoever gets a handle of an actor imports its module: what the service itself needs (pyarrow) is imported where it runs.
 if TYPE_CHECKING:
     from wonder_ray.events.query import EventRow, TraceRow
-    from wonder_ray.events.service import EventStats
+    from wonder_ray.events.sealing import EventSettings
+    from wonder_ray.events.service import EventService, EventStats
     from wonder_ray.events.wire import Ack, EventBatch, OpenReply, Stream
 
 ACTOR_NAME: Final = "events"
@@ -45,8 +43,7 @@ class EventActor:
     def __init__(self, storage: str, instance: int | None = None, settings: EventSettings | None = None) -> None:
         self._storage = Path(storage)
         self._instance = instance
-        self._settings = settings or EventSettings()
-        self._reader = EventReader(self._storage)
+        self._settings = settings
         self._service: EventService | None = None
         self._starting = threading.Lock()
 
@@ -74,8 +71,13 @@ class EventActor:
         self, run_id: str, after: int = 0, limit: int | None = None, stream: Stream = "events"
     ) -> list[EventRow] | list[TraceRow]:
         """The rows of a run after a sequence number; see `EventReader.read`."""
-        read = self._reader.read if stream == "events" else self._reader.read_trace
-        return await asyncio.to_thread(read, run_id, after, limit)
+        return await asyncio.to_thread(self._read, run_id, after, limit, stream)
+
+    def _read(self, run_id: str, after: int, limit: int | None, stream: Stream) -> list[EventRow] | list[TraceRow]:
+        from wonder_ray.events.query import EventReader
+
+        reader = EventReader(self._storage)
+        return reader.read(run_id, after, limit) if stream == "events" else reader.read_trace(run_id, after, limit)
 
     async def stats(self) -> EventStats:
         """What the service is doing."""
@@ -97,6 +99,8 @@ class EventActor:
         return service if service is not None else await asyncio.to_thread(self._start)
 
     def _start(self) -> EventService:
+        from wonder_ray.events.service import EventService
+
         with self._starting:
             if self._service is None:
                 self._service = EventService(

@@ -24,9 +24,9 @@ from wonder_ray.errors import ServiceUnavailableError, WonderError
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
-from wonder_ray.resources.service import ResourcesService
 from wonder_ray.storage.layout import Layout
 
+# Whoever gets a handle of an actor imports its module: what the service itself needs (SQLAlchemy) is imported where it runs.
 if TYPE_CHECKING:
     from wonder_ray.resources.records import DefinitionRecord, RunPage, RunProjection, RunRecord, StartRequest
 
@@ -39,6 +39,8 @@ class ResourcesActor:
     """What runs in the actor: a `ResourcesService` on the file of a storage folder; see there for every method."""
 
     def __init__(self, storage: str, namespace: str = NAMESPACE) -> None:
+        from wonder_ray.resources.service import ResourcesService
+
         self._storage = storage
         self._log = LogClient(remote_sender(namespace), "resources")
         self._service = ResourcesService(Layout(storage).resources, log=self._log, on_io_error=self._crash)
