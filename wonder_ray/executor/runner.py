@@ -60,7 +60,8 @@ def run_calls(
         spec: What the calls have in common.
         calls: At least one.
         loader: Where the functions come from.
-        log: Where lines go: `task_received` once, `action_failed` for every failure, and what user code prints and logs.
+        log: Where lines go: `task_received` once, `action_failed` for every failure, `task_interrupted` for a call that is
+            stopped, and what user code prints and logs.
         clock: The time that outcomes carry.
         interrupted: Whether the task has been cancelled; then a `KeyboardInterrupt` ends it instead of failing one call.
         async_calls_max: How many async calls run at the same time.
@@ -201,6 +202,8 @@ class _Attempt:
         with self._stack:
             self._duration_ms = (time.perf_counter() - self._started_s) * 1000
             if error is not None and self._batch.is_stop(error):
+                message = f"node {self._batch.spec.node_id!r}: stopped after {self._duration_ms:.0f} ms: out of time, or cancelled"
+                self._batch.write("warning", "task_interrupted", message, duration_ms=self._duration_ms)
                 return False
             if error is not None:
                 self._error = describe(error)
