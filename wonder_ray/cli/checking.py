@@ -7,17 +7,18 @@ import platform
 import shutil
 import sys
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import typer
 
 from wonder_ray.cli.options import AsJson, Storage
 from wonder_ray.cli.output import print_json, safe
+from wonder_ray.cli.running import RAY_AUTH_MODE, token_at_hand
 from wonder_ray.errors import StorageError, WonderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from wonder_ray.reading import Reader
 
@@ -119,18 +120,15 @@ def check_sqlite(version: str | None = None) -> Check:
 
 def check_auth() -> Check:
     """Whether Ray will ask for a token: its ports run code."""
-    mode = os.environ.get("RAY_AUTH_MODE")
-    token = (
-        "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or (Path.home() / ".ray" / "auth_token").is_file()
-    )
+    mode = os.environ.get(RAY_AUTH_MODE)
+    token = token_at_hand()
     if mode == "disabled":
         return Check("auth", "warn", "Ray's token check is off; whoever reaches its ports can run code", "RAY_AUTH_MODE=token")
     if mode != "token" and not token:
         mend = "for `ray start`, set RAY_AUTH_MODE=token on every node and client (a local Ray makes its own token)"
         return Check("auth", "warn", "no Ray token is set up: a cluster of `ray start` accepts everybody who reaches it", mend)
-    return Check(
-        "auth", "ok", "Ray asks for its token" + ("" if token else " (none is stored yet: one is made at the first start)")
-    )
+    yet = "" if token else " (none is stored yet: one is made at the first start)"
+    return Check("auth", "ok", f"Ray asks for its token{yet}")
 
 
 def check_folder(root: Path) -> Check:

@@ -99,11 +99,12 @@ def wfformat(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A workflow instance in WfFormat (JSON).")],
     out: Annotated[Path, typer.Option("--out", metavar="FLOW.json", help="Where to write the definition (.json or .yaml).")],
     runtime_scale: Annotated[
-        float, typer.Option("--runtime-scale", metavar="F", help="Tasks take F times as long as they were recorded to.", min=0)
-    ] = 1.0,
+        float,
+        typer.Option("--runtime-scale", metavar="F", help="Tasks sleep F times as long as they were recorded to take.", min=0),
+    ] = 0.0,
     json: AsJson = False,
 ) -> None:
-    """Import a recorded workflow of the WfCommons format, with tasks that take as long as the recorded ones."""
+    """Import a recorded workflow of the WfCommons format (WfFormat 1.5 and 1.6); its tasks return digests of their ancestors."""
     from wonder_ray.definitions.files import dump_definition
     from wonder_ray.interop.wfformat import import_wfformat
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wonder_ray.resources.records import RunRecord
 
 RAY_ADDRESS: Final = "RAY_ADDRESS"
+RAY_AUTH_MODE: Final = "RAY_AUTH_MODE"
 INTERRUPTED: Final = 130
 COMPLETED: Final = "completed"
 
@@ -138,6 +139,8 @@ def connected(address: str | None, storage: Path | None) -> Client:
     """A client; importing and starting Ray takes seconds, so it is said."""
     where = address or os.environ.get(RAY_ADDRESS)
     typer.echo(f"connecting to Ray at {where} ..." if where else "starting a local Ray ...", err=True)
+    if where and token_at_hand():
+        os.environ.setdefault(RAY_AUTH_MODE, "token")  # as `ray start` decides; a client would not send the token otherwise
     from wonder_ray.client import connect
 
     try:
@@ -145,6 +148,12 @@ def connected(address: str | None, storage: Path | None) -> Client:
     except (ConnectionError, TimeoutError) as error:
         said = str(error).strip().splitlines()
         raise ServiceUnavailableError(f"no Ray at {where or 'this machine'}: {said[0] if said else error}") from error
+
+
+def token_at_hand() -> bool:
+    """Whether this user has a token for Ray."""
+    named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    return named or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def flush(client: Client) -> None:
