@@ -55,8 +55,8 @@ ARROWS: Final = {
     # The edges: nobody below imports them.
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
     "http": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "interop"},
-    "cli": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "examples", "http", "interop", "planning"},
-    "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "interop"},
+    "cli": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "http", "interop", "planning"},
+    "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "cli", "client", "interop"},
     "__init__": BASE | AUTHORING | {"actors", "client", "definitions", "events", "executor", "logs"},  # the public names
 }
 
