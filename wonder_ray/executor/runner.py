@@ -202,7 +202,7 @@ class _Attempt:
         with self._stack:
             self._duration_ms = (time.perf_counter() - self._started_s) * 1000
             if error is not None and self._batch.is_stop(error):
-                message = f"node {self._batch.spec.node_id!r}: stopped after {self._duration_ms:.0f} ms: out of time, or cancelled"
+                message = f"node {self._batch.spec.node_id!r}: stopped after {self._duration_ms:.0f} ms (timeout or cancel)"
                 self._batch.write("warning", "task_interrupted", message, duration_ms=self._duration_ms)
                 return False
             if error is not None:
