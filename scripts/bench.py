@@ -20,7 +20,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow.dataset as ds
 import ray
@@ -46,19 +47,21 @@ class Sample:
         self.runs = runs
 
 
-@ray.remote(num_cpus=1, max_retries=0)
-def bare_noop(n: int) -> int:
-    """The bare Ray task."""
+def noop(n: int) -> int:
+    """What the bare Ray task does."""
     return n
 
 
-@ray.remote(num_cpus=0)
-class BareActor:
-    """The bare named actor."""
+class Pinger:
+    """What the bare named actor is."""
 
     def ping(self, n: int) -> int:
         """Do nothing."""
         return n
+
+
+bare_noop: Any = ray.remote(num_cpus=1, max_retries=0)(noop)
+bare_actor: Any = ray.remote(num_cpus=0)(Pinger)
 
 
 def fanout_flow(batch: int | None) -> WorkflowDefinition:
@@ -81,7 +84,9 @@ def chain_flow() -> WorkflowDefinition:
     """One node that repeats itself n times, each step committed before the next starts."""
     return WorkflowDefinition(
         name="bench-chain",
-        nodes=(ActionNode(id="step", action=ACTION, input={"n": "'n' in state ? state.n : 0"}, output={"state.n": "result + 1"}),),
+        nodes=(
+            ActionNode(id="step", action=ACTION, input={"n": "'n' in state ? state.n : 0"}, output={"state.n": "result + 1"}),
+        ),
         transitions=(Transition(source="step", target="step", when="state.n < input.n", max_iterations=1_000_000),),
         output={"n": "state.n"},
         start=("step",),
@@ -156,7 +161,7 @@ def bare_chain(n: int) -> float:
 def bare_starts(n: int) -> float:
     """Bare named actors per second, each answering one call."""
     began = time.perf_counter()
-    actors = [BareActor.options(name=f"bare-{time.time_ns()}-{i}").remote() for i in range(n)]
+    actors = [bare_actor.options(name=f"bare-{time.time_ns()}-{i}").remote() for i in range(n)]
     ray.get([actor.ping.remote(i) for i, actor in enumerate(actors)])
     took = time.perf_counter() - began
     for actor in actors:
@@ -164,11 +169,14 @@ def bare_starts(n: int) -> float:
     return n / took
 
 
-BENCHMARKS: dict[str, tuple[Callable[[Client, int, int | None], Sample], Callable[[int], float], int, str]] = {
-    "fanout": (fanout, bare_fanout, 10_000, "items/s"),
-    "chain": (chain, bare_chain, 300, "steps/s"),
-    "starts": (starts, bare_starts, 10, "runs/s"),
-}
+Benchmark = tuple["Callable[[Client, int, int | None], Sample]", "Callable[[int], float]", int, str]
+BENCHMARKS: Final = MappingProxyType[str, Benchmark](
+    {
+        "fanout": (fanout, bare_fanout, 10_000, "items/s"),
+        "chain": (chain, bare_chain, 300, "steps/s"),
+        "starts": (starts, bare_starts, 10, "runs/s"),
+    }
+)
 
 
 def expect(condition: bool, message: str) -> None:  # noqa: FBT001 - an assertion that stays with python -O

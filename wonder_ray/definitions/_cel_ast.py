@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +25,7 @@ ORDERED = "wonder_ordered"
 
 _VARINT, _FIXED64, _BYTES = 0, 1, 2
 _ID, _CONST, _IDENT, _SELECT, _CALL, _LIST, _MAP, _COMPREHENSION = 2, 3, 4, 5, 6, 7, 8, 9
-_CHILDREN = {_SELECT: {1}, _CALL: {1, 3}, _LIST: {1}, _COMPREHENSION: {2, 4, 5, 6, 7}}
+_CHILDREN: Final = MappingProxyType({_SELECT: {1}, _CALL: {1, 3}, _LIST: {1}, _COMPREHENSION: {2, 4, 5, 6, 7}})
 _RANGE = 2
 _FIRST_NEW_ID = 1_000_000  # beyond any id in a text of 4 KiB
 _SCALAR_CALLS = frozenset(
