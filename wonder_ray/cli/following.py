@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from wonder_ray.resources.records import RunRecord
 
 POLL_SECONDS: Final = 0.25
+PAUSE_MAX: Final = 5.0
+COST_SHARE: Final = 0.03
+"""Watching takes about this share of one CPU at most: a snapshot of thousands of nodes costs more than one of two."""
 SILENT_SECONDS: Final = 20.0
 """After so long without a word from the coordinator people are told where to look."""
 SETTLE_SECONDS: Final = 30.0
@@ -72,6 +75,11 @@ class Display(AbstractContextManager["Display"]):
         if self._live is not None:
             self._live.__exit__(*error)
 
+    def pause(self, cost_s: float) -> float:
+        """Seconds until the next look, when the last one took `cost_s` of CPU time. The end is heard at once, though."""
+        least = POLL_SECONDS if self._live is not None else self._line_at - (time.monotonic() - self._began)
+        return min(PAUSE_MAX, max(POLL_SECONDS, least, cost_s / COST_SHARE))
+
     def show(self, snapshot: Standing) -> None:
         """Draw it."""
         elapsed = time.monotonic() - self._began
@@ -98,11 +106,13 @@ def follow(run: Watched) -> RunRecord:
     """Watch a run until it has ended, and all its events are with the event service."""
     silent_since, told = time.monotonic(), False
     with Display() as display:
-        while (record := run.wait(POLL_SECONDS)) is None:
-            snapshot = run.status()
-            if snapshot is not None:
-                silent_since = time.monotonic()
+        pause = POLL_SECONDS
+        while (record := run.wait(pause)) is None:
+            spent_s = time.process_time()
+            if (snapshot := run.status()) is not None:
                 display.show(snapshot)
+                silent_since = time.monotonic()
+                pause = display.pause(time.process_time() - spent_s)
             elif not told and time.monotonic() - silent_since > SILENT_SECONDS:
                 told = True
                 warn(f"the coordinator of {run.id} has not answered for {SILENT_SECONDS:.0f} s: see `wonder logs {run.id}`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -11,6 +11,9 @@ from wonder_ray.cli.output import duration, print_json, safe, short, when
 
 if TYPE_CHECKING:
     from wonder_ray.reading import Reader
+
+
+NODES_MAX: Final = 40
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,9 +61,12 @@ def show(run: Ref, json: AsJson = False, storage: Storage = None) -> None:
         return
     for name, value in _told(found):
         typer.echo(f"{name:<12}{value}")
-    for node, counts in found["nodes"].items():
+    nodes = list(found["nodes"].items())
+    for node, counts in nodes[:NODES_MAX]:
         said = ", ".join(f"{counts[status]} {status}" for status in sorted(counts))
         typer.echo(f"  {safe(node):<24}  {said}")
+    if len(nodes) > NODES_MAX:
+        typer.echo(f"  ... and {len(nodes) - NODES_MAX} more nodes (--json has all)")
 
 
 def state(
@@ -81,9 +87,11 @@ def state(
     for name in ("state", "output"):
         for key, value in found[name].items():
             typer.echo(f"  {name}.{safe(key)} = {short(value)}")
-    for token in found["tokens"]:
+    for token in found["tokens"][:NODES_MAX]:
         typer.echo(f"  token {token['id']}  {token['status']:<20}  {safe(token['node_id'])}  {safe(token['path_id'])}")
-    for group in found["groups"]:
+    if len(found["tokens"]) > NODES_MAX:
+        typer.echo(f"  ... and {len(found['tokens']) - NODES_MAX} more live tokens (--json has all)")
+    for group in found["groups"][:NODES_MAX]:
         typer.echo(f"  group {safe(group['name'])}  {group['status']}  {group['arrived']} of {group['size']} arrived")
 
 
