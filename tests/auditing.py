@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from wonder_ray.state import TERMINAL_RUN, TERMINAL_TOKEN, GroupStatus, TokenStatus
+from wonder_ray.state import HELD_OPEN, TERMINAL_RUN, TERMINAL_TOKEN, GroupStatus, TokenStatus
 
 if TYPE_CHECKING:
     from wonder_ray.run_state import RunState
 
 WAITING = TokenStatus.WAITING_FOR_SIBLINGS
-HELD_OPEN = frozenset({GroupStatus.OPEN, *(status for status in GroupStatus if status.name == "PASSING")})
 
 
 def audit(state: RunState, reloaded: RunState) -> None:
@@ -19,6 +18,8 @@ def audit(state: RunState, reloaded: RunState) -> None:
     check_groups(state)
     assert not state.index.to_route, "tokens whose transitions were not looked at"
     assert picture(state) == picture(reloaded)
+    if not state.index.limits and not reloaded.index.limits:
+        assert ready(state) == ready(reloaded), "before `admit` a limit holds back more"
     if state.run.status in TERMINAL_RUN:
         assert state.index.live == 0, "live tokens after the terminal event"
         assert not [group for group in state.groups.values() if group.status in HELD_OPEN], "open groups after the terminal event"
@@ -34,15 +35,17 @@ def check_groups(state: RunState) -> None:
                 arrived[token.group_id] += 1
             else:
                 active[token.group_id] += 1
+    passing: Counter[str] = Counter()
     for group in state.groups.values():
         if group.parent_id is not None and group.status in HELD_OPEN:
             active[group.parent_id] += 1
+            passing[group.parent_id] += group.status is GroupStatus.PASSING
     for group in state.groups.values():
         assert group.active == active[group.id], group
         assert group.size >= 0
         if group.status is GroupStatus.OPEN:
             assert group.arrived == arrived[group.id], group
-            assert group.active + group.arrived <= group.size, group
+            assert group.active - passing[group.id] + group.arrived <= group.size, group
             assert group.active > 0, f"{group} should have fired or closed"
         else:
             assert not arrived[group.id], f"arrivals wait at {group}, which is not open"
@@ -63,15 +66,12 @@ def picture(state: RunState) -> dict[str, Any]:
             for join, queues in index.queues.items()
             if any(queues.values())
         },
-        "ready": ready(state),
         "next_due": state.next_due_us(),
     }
 
 
 def ready(state: RunState) -> dict[str, set[str]]:
-    """Node -> its pending tokens that may run; branches that a limit holds back are not comparable before `admit`."""
-    if state.index.limits:
-        return {}
+    """Node -> its pending tokens that may run."""
     queues = {
         node: {token_id for token_id in queue if state.tokens[token_id].status is TokenStatus.PENDING}
         for node, queue in state.index.ready.items()

@@ -6,6 +6,7 @@ counters and indexes are what the records say.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,10 @@ class CoreRun:
             token = self.flying.pop(self._order(self.flying))
             self.turn(self.outcome(token))
             return True
-        assert due_us is not None, f"the run hangs: {self.state.durable()['tokens']}"
+        if due_us is None or (not self.flying and self.state.index.ready):
+            assert self.state.index.ready, f"the run hangs: {self.state.durable()['tokens']}"
+            self.turn(facts.Alarm())  # what was withdrawn has left room
+            return True
         self._wait_until(due_us)
         self.turn(facts.Alarm())
         return True
@@ -279,3 +283,9 @@ def every_order(most: int = 100_000) -> Iterator[Script]:
         choices[-1] += 1
     msg = f"there are more than {most} orders"
     raise AssertionError(msg)
+
+
+def random_order(seed: int) -> Order:
+    """An order of arrival by seeded chance."""
+    chance = random.Random(seed)
+    return lambda flying: chance.randrange(len(flying))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cases import s_definitions as cases
 from tests.cases.running import check, run_in_time
-from tests.core import CoreRun, every_order
+from tests.core import CoreRun, every_order, random_order
 
 if TYPE_CHECKING:
     from tests.cases.words import Case
-    from wonder_ray.state import Token
 
 ALL = cases.s_cases()
 SMALL = [case for case in ALL if case.name in {"s1-f1-last", "s3", "s4", "s4-multi-merge", "s5-a1-slow", "s9-all", "s11-g2-slow"}]
@@ -48,12 +46,7 @@ def test_a_small_case_comes_out_the_same_in_every_order_of_arrival(case: Case) -
 @pytest.mark.parametrize("case", ALL, ids=named)
 def test_a_case_comes_out_the_same_in_random_orders_with_crashes(case: Case) -> None:
     for seed in range(25):
-        chance = random.Random(seed)
-
-        def order(flying: list[Token], chance: random.Random = chance) -> int:
-            return chance.randrange(len(flying))
-
-        run = CoreRun(case.definition, case.actions, order=order, crash_at=chance.randrange(1, 20)).run(case.input)
+        run = CoreRun(case.definition, case.actions, order=random_order(seed), crash_at=1 + seed % 19).run(case.input)
         check(case, run, in_time=False)
 
 

@@ -22,9 +22,11 @@ def cancel_members(state: RunState, group_id: str, reason: str, *, keep: Contain
 
 
 def _inner_groups(state: RunState, group_id: str) -> Iterator[str]:
-    for inner in state.index.inner.get(group_id, ()):
-        yield inner
-        yield from _inner_groups(state, inner)
+    stack = [group_id]
+    while stack:
+        inner = state.index.inner.get(stack.pop(), ())
+        yield from inner
+        stack.extend(inner)
 
 
 def cancel_in_scope(

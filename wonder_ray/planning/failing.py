@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from wonder_ray.run_state import RunState
 
 
+_ROUNDING = 1e-9
+"""0.29 of 100 are 29, though the product of the floats is a little less."""
+
+
 def decide_failure(state: RunState, graph: Graph, token: Token, error: ErrorRecord) -> list[Decision]:
     """What follows from the failure of a token: its handlers fire, or its group (or the run) takes it."""
     outcomes = ("timed_out", "failed") if token.status is TokenStatus.TIMED_OUT else ("failed",)
@@ -82,7 +86,7 @@ def _fail_group(
 def _tolerance(state: RunState, graph: Graph, group: Group) -> int:
     """How many failures of members a group takes."""
     if isinstance(group.tolerated, float):
-        return math.floor(group.tolerated * group.size)
+        return math.floor(group.tolerated * group.size + _ROUNDING)
     if group.tolerated is not None:
         return group.tolerated
     needed = arrivals_needed(state, graph, group)

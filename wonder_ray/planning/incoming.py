@@ -8,6 +8,7 @@ transition was taken, or can bring nothing more. With `cancel`, what could still
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from wonder_ray.decisions import (
@@ -220,7 +221,7 @@ class IncomingJoins:
         path_id = branch.path_id if branch is not None else ROOT_PATH
         decisions: list[Decision] = []
         if join.merges:
-            writes = merge_writes(state, self._in_order(taken), join.merges, path_id)
+            writes = merge_writes(state, self._in_order(taken), join.merges, path_id, self._names(join.node))
             check_writes(state, first.scope_id, writes)
             decisions.append(
                 MergeBranches(join_id=join_id, node_id=join.node, scope_id=first.scope_id, writes=writes, branches=len(taken))
@@ -242,6 +243,12 @@ class IncomingJoins:
             )
         )
         return decisions
+
+    def _names(self, node: str) -> dict[str, str]:
+        """Transition -> its name in `keyed_by_branch`: the node it comes from, unless others come from there, too."""
+        edges = self._graph.incoming[node]
+        sources = Counter(edge.source for edge in edges)
+        return {edge.id: edge.source if sources[edge.source] == 1 else edge.id for edge in edges}
 
     def _in_order(self, taken: list[Token]) -> list[Token]:
         order = self._graph.edge

@@ -10,7 +10,7 @@ from wonder_ray.errors import ExpressionError
 from wonder_ray.planning.scope import expression_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from wonder_ray.definitions.expressions import Expression
     from wonder_ray.definitions.graph import MergeSpec
@@ -27,23 +27,32 @@ def branch_order(token: Token) -> tuple[tuple[int, int, str], ...]:
     >>> [t.path_id for t in sorted((Token(id=p, ordinal=1, node_id="x", path_id=p) for p in paths), key=branch_order)]
     ['root.a.2', 'root.a.10']
     """
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in token.path_id.split("."))
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in token.path_id.split("."))
 
 
-def merge_writes(state: RunState, arrivals: Sequence[Token], merges: Iterable[MergeSpec], prefix: str) -> tuple[Write, ...]:
+def merge_writes(
+    state: RunState,
+    arrivals: Sequence[Token],
+    merges: Iterable[MergeSpec],
+    prefix: str,
+    names: Mapping[str, str] | None = None,
+) -> tuple[Write, ...]:
     """The assignments that a join's merges make, of its arrivals in branch order.
 
     `prefix` is the path of the token that opened the group; what follows it names a branch in `keyed_by_branch`.
+    `names` says what names it where the branches are transitions.
     Raises `ExpressionError` when a source cannot be evaluated or does not fit its strategy.
     """
     writes = []
     for merge in merges:
-        values = [(_branch_key(token, prefix), _source_value(state, token, merge.source)) for token in arrivals]
+        values = [(_branch_key(token, prefix, names), _source_value(state, token, merge.source)) for token in arrivals]
         writes.append(Write(target=merge.target.text, value=_merged(merge, values)))
     return tuple(writes)
 
 
-def _branch_key(token: Token, prefix: str) -> str:
+def _branch_key(token: Token, prefix: str, names: Mapping[str, str] | None) -> str:
+    if names is not None:
+        return names[token.transition_id or ""]
     own = token.path_id[len(prefix) + 1 :] if token.path_id.startswith(f"{prefix}.") else token.path_id
     return own.split(".", 1)[1] if "." in own else own
 

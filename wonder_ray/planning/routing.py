@@ -156,7 +156,9 @@ class Split:
         fanout_id = derive_id("f", self.base, edge.id)
         group_id = self._opened[edge.group] if edge.group is not None else self.source.group_id
         bound = self._bound(edge, group_id)
-        if bound is not None and not isinstance(bound, str):
+        if isinstance(bound, Group):
+            for i in range(count):
+                self._late(edge, bound, i)
             return
         self.decisions.append(
             BatchCreateTokens(
@@ -182,10 +184,10 @@ class Split:
                 scope_id = token_id if edge.group is not None else self.source.scope_id
                 self.decisions.append(MarkWaiting(token_id=token_id, join_id=bound or incoming_id(edge.target, scope_id)))
 
-    def _path(self) -> str:
-        """The path of the next single token."""
+    def _path(self, nth: int = 0) -> str:
+        """The path of the nth token of the transition that fires."""
         source = self.source
-        return f"{source.path_id}.{escape_path_segment(source.node_id)}.{self._branch}" if self._splits else source.path_id
+        return f"{source.path_id}.{escape_path_segment(source.node_id)}.{self._branch + nth}" if self._splits else source.path_id
 
     def _single(self, edge: Edge) -> None:
         source = self.source
@@ -228,24 +230,24 @@ class Split:
             raise RoutingError(ErrorRecord("GroupNotOpen", msg, retryable=False, kind="join", node_id=self.source.node_id))
         return bound.id if bound.status is GroupStatus.OPEN else bound
 
-    def _late(self, edge: Edge, group: Group) -> None:
+    def _late(self, edge: Edge, group: Group, nth: int = 0) -> None:
         """An arrival after the join has fired: absorbed without a trace of its own, or passed as one more thread (R2)."""
         join = self.graph.group_joins[group.name]
         if group.status is not GroupStatus.PASSING:
             return
         try:
-            self.decisions.extend(pass_join(self.state, group, join, self._as_arrival(edge)))
+            self.decisions.extend(pass_join(self.state, group, join, self._as_arrival(edge, nth)))
         except ExpressionError as error:
             raise RoutingError(expression_failure(error, join.node, f"join over {join.over!r}")) from None
 
-    def _as_arrival(self, edge: Edge) -> Token:
+    def _as_arrival(self, edge: Edge, nth: int) -> Token:
         """The token that would have waited at the join, had it not fired."""
         source = self.source
         return Token(
-            id=derive_id("t", self.base, edge.id, 0),
+            id=derive_id("t", self.base, edge.id, nth),
             ordinal=source.ordinal,
             node_id=edge.target,
-            path_id=self._path(),
+            path_id=self._path(nth),
             parent_id=source.id,
             scope_id=source.scope_id,
             fanout_id=source.fanout_id,
