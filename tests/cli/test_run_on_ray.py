@@ -63,7 +63,7 @@ patient.transition("first", "wait")
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a module is imported once in a process, from one file
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("flows") / "flow_on_ray.py"
     file.write_text(FLOW, encoding="utf-8")
