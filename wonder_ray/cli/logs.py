@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 def logs(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Only lines of this run: its id, its beginning, or 'latest'.")
+        str | None, typer.Argument(metavar="RUN", help="Only lines of this run: its id, its beginning, or 'latest'.")
     ] = None,
     *,
     run_option: Annotated[str | None, typer.Option("--run", metavar="RUN", help="The same as RUN.")] = None,
