@@ -136,7 +136,7 @@ def a5(*, handled: bool) -> Case:
     handler = node("handler", input={"value": "{'Error': error.type, 'Cause': error.message}"}, output={"state.caught": "result"})
     handlers = [edge("first", "handler", on="group_failed(g)[FailureType]")] if handled else []
     definition = workflow(
-        [node("first"), node("good"), node("bad", "fail_always"), node("end"), handler],
+        [node("first"), node("good"), node("bad", "fail_always"), node("end"), *([handler] if handled else [])],
         edge("first", "good", group="g"),
         edge("first", "bad", group="g"),
         edge("good", "end", join=all_of("g")),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from wonder_ray.planning.facts import Fact
     from wonder_ray.storage.layout import Layout
+    from wonder_ray.storage.store import RunStore
 
 DRAIN_MAX: Final = 10_000
 IDLE_SECONDS: Final = 3600.0
@@ -104,17 +105,22 @@ class CoordinatorHost:
         ports = self._ports(self)
         ports.log.info("coordinator_started", message=f"process {self.placement.get('pid')}", placement=self.placement)
         lock = self._lock()
-        with SqliteRunStore(self.layout.run_file(self.run_id)) as store:
-            coordinator, first = open_coordinator(store, ports, str(self.layout.root), self.post)
-            self.placement["epoch"] = coordinator.snapshot.epoch
-            lock.update(self.placement)
-            coordinator.handle([Command(fact=fact, reply=lambda _answer: None) for fact in first])
-            if not coordinator.ended:
-                coordinator.report()
-            self._loop(coordinator, ports)
-            store.checkpoint()
-        lock.release()
+        try:
+            with SqliteRunStore(self.layout.run_file(self.run_id)) as store:
+                self._carry_out(store, ports, lock)
+        finally:
+            lock.release()
         ports.log.info("coordinator_finished", message="the run has ended, and its history is safe")
+
+    def _carry_out(self, store: RunStore, ports: Ports, lock: RunLock) -> None:
+        coordinator, first = open_coordinator(store, ports, str(self.layout.root), self.post)
+        self.placement["epoch"] = coordinator.snapshot.epoch
+        lock.update(self.placement)
+        coordinator.handle([Command(fact=fact, reply=lambda _answer: None) for fact in first])
+        if not coordinator.ended:
+            coordinator.report()
+        self._loop(coordinator, ports)
+        store.checkpoint()
 
     def _lock(self) -> RunLock:
         """The right to run this run here; a process that was stopped, not killed, keeps it."""
