@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from wonder_ray.events.sealing import EventSettings
     from wonder_ray.events.service import EventService, EventStats
     from wonder_ray.events.wire import Ack, EventBatch, OpenReply, Stream
+    from wonder_ray.logs.client import LogClient
 
 ACTOR_NAME: Final = "events"
 NAMESPACE: Final = "wonder"
 MAX_CONCURRENCY: Final = 1000
-
-_log = logging.getLogger(__name__)
 
 
 class EventActor:
@@ -44,6 +43,7 @@ class EventActor:
         self._storage = Path(storage)
         self._instance = instance
         self._settings = settings
+        self._log = _log_client()
         self._service: EventService | None = None
         self._starting = threading.Lock()
 
@@ -104,9 +104,17 @@ class EventActor:
         with self._starting:
             if self._service is None:
                 self._service = EventService(
-                    self._storage, instance=self._instance, settings=self._settings, on_fatal=_end_process
+                    self._storage, instance=self._instance, settings=self._settings, on_fatal=self._end_process
                 )
+                number = self._service.instance
+                self._log.info("events_opened", f"instance {number} of the event service", instance=number)
             return self._service
+
+    def _end_process(self, error: BaseException) -> None:
+        """After an I/O error no later success can be believed: Ray starts a successor, which recovers from what is on disk."""
+        self._log.critical("storage_failed", f"the event service ends its process: {error}", error=error)
+        self._log.flush(1.0)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def get_or_create(
@@ -129,7 +137,11 @@ def get_or_create(
     return actor.remote(str(Path(storage).absolute()), instance, settings)
 
 
-def _end_process(error: BaseException) -> None:
-    """After an I/O error no later success can be believed: Ray starts a successor, which recovers from what is on disk."""
-    _log.critical("the event service ends its process: %s", error)
-    os.kill(os.getpid(), signal.SIGKILL)
+def _log_client() -> LogClient:
+    """The way to the log service, for this actor and for what its modules tell `logging`."""
+    from wonder_ray.logs.actor import remote_sender
+    from wonder_ray.logs.client import LogClient, LogHandler
+
+    client = LogClient(remote_sender(), "events")
+    logging.getLogger("wonder_ray").addHandler(LogHandler(client))
+    return client
