@@ -174,6 +174,18 @@ def test_the_list_of_decisions_is_whole() -> None:
     assert declared - {"Decision"} == DECISION_NAMES
 
 
+@pytest.mark.parametrize("service", ["coordinator", "executor", "resources", "events"])
+def test_all_services_emit_logs(service: str) -> None:
+    """Each has its client; the log service speaks for itself (`log_lines_dropped`), and http is looked at below."""
+    clients = {
+        call.args[1].value
+        for m in package()
+        for call in calls(m.tree)
+        if ast.unparse(call.func) == "LogClient" and len(call.args) > 1 and isinstance(call.args[1], ast.Constant)
+    }
+    assert service in clients
+
+
 # --- Executor --------------------------------------------------------------------------------------------------------
 
 
