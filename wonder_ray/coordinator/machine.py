@@ -180,7 +180,6 @@ class Machine:
                 if run.status is not RunStatus.RUNNING:
                     return False
                 self._emit(ev.RunResumed(previous_epoch=fact.previous_epoch))
-                self.state.rebuild_index()  # whatever was cached before: from here on a replay sees what a new coordinator sees
             case facts.CancelRun():
                 if run.status is not RunStatus.RUNNING:
                     return False

@@ -99,6 +99,11 @@ def _cancel_requested(state: Folding, event: ev.WorkflowCancelRequested, _stamp:
     state.run.cancel_reason = event.reason
 
 
+def _resumed(state: Folding, _event: ev.RunResumed, _stamp: Stamp) -> None:
+    """From here on a state that was folded, or kept, sees the same order of things as one that was loaded."""
+    state.rebuild_index()
+
+
 def _noted(_state: Folding, _event: ev.WorkflowEvent, _stamp: Stamp) -> None:
     """The event reports something that is not part of the state."""
 
@@ -111,7 +116,7 @@ _EVOLVE: Final[MappingProxyType[type[ev.WorkflowEvent], Callable[[Folding, Any, 
         ev.WorkflowTimedOut: _workflow_timed_out,
         ev.WorkflowCancelRequested: _cancel_requested,
         ev.WorkflowCancelled: _workflow_cancelled,
-        ev.RunResumed: _noted,
+        ev.RunResumed: _resumed,
         ev.TokenCreated: tokens.token_created,
         ev.FanOutStarted: tokens.fan_out_started,
         ev.TokenCompleted: tokens.token_completed,

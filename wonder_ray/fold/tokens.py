@@ -181,6 +181,7 @@ def _moved(state: Folding, token_id: str, to: TokenStatus) -> Token:
 def task_dispatched(state: Folding, event: ev.TaskDispatched, stamp: ev.Stamp) -> None:
     """An attempt is open."""
     token = _moved(state, event.token_id, TokenStatus.DISPATCHED)
+    state.index.pending(token.node_id)  # takes it out of the queue, so that it is there once only when it comes back
     token.attempt = event.attempt
     token.epoch = stamp.epoch
     token.due_us = event.due_us
