@@ -82,6 +82,8 @@ class CoreRun:
         self.lines: list[bytes] = []
         self.traces: list[dict[str, Any]] = []
         self.turns = 0
+        self.told: list[tuple[int, int, tuple[facts.Fact, ...]]] = []
+        """What each turn was given: the time, the room, the facts."""
         self._order = order or (lambda _flying: 0)
         self._durations = durations
         self._room = room
@@ -155,7 +157,9 @@ class CoreRun:
 
     def turn(self, *batch: facts.Fact) -> Turn:
         """One turn, committed and checked."""
-        turn = self.machine.turn(batch, now_us=self.clock.now_us(), room=lambda _node: self._room - len(self.flying))
+        room = self._room - len(self.flying)
+        self.told.append((self.clock.now_us(), room, batch))
+        turn = self.machine.turn(batch, now_us=self.clock.now_us(), room=lambda _node: room)
         self.store.commit(turn.record)
         self.turns += 1
         self.lines.extend(line for _, line in turn.record.events)
@@ -247,6 +251,19 @@ class CoreRun:
     def events(self, event_type: str) -> list[dict[str, Any]]:
         """The rows of one type, metadata decoded."""
         return [row | msgspec.json.decode(row.get("metadata", "{}")) for row in self.rows if row["event_type"] == event_type]
+
+
+def replay(run: CoreRun) -> list[bytes]:
+    """The event lines that the recorded facts yield when one machine, which never stops, is told them turn by turn."""
+    machine = Machine(run.graph, new_state(RUN_ID), epoch=1)
+    lines: list[bytes] = []
+    for now_us, room, batch in run.told:
+        for fact in batch:
+            if isinstance(fact, facts.Reopened):
+                machine.epoch = fact.previous_epoch + 1
+        turn = machine.turn(batch, now_us=now_us, room=lambda _node, room=room: room)  # type: ignore[misc] # bound now
+        lines.extend(line for _, line in turn.record.events)
+    return lines
 
 
 def attempt_of(token: Token) -> dict[str, Any]:

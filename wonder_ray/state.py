@@ -71,9 +71,7 @@ _R = RunStatus
 TOKEN_TRANSITIONS: Final = MappingProxyType(
     {
         _T.PENDING: frozenset({_T.DISPATCHED, _T.WAITING_FOR_SIBLINGS, _T.COMPLETED, _T.FAILED, _T.CANCELLED}),
-        _T.DISPATCHED: frozenset(
-            {_T.PENDING, _T.WAITING_FOR_RETRY, _T.COMPLETED, _T.FAILED, _T.TIMED_OUT, _T.CANCELLED}
-        ),
+        _T.DISPATCHED: frozenset({_T.PENDING, _T.WAITING_FOR_RETRY, _T.COMPLETED, _T.FAILED, _T.TIMED_OUT, _T.CANCELLED}),
         _T.WAITING_FOR_SIBLINGS: frozenset({_T.COMPLETED, _T.CANCELLED}),
         _T.WAITING_FOR_RETRY: frozenset({_T.PENDING, _T.CANCELLED}),
         _T.COMPLETED: frozenset[_T](),

@@ -41,7 +41,11 @@ def halfway() -> CoreRun:
     run.start()
     for name in "abdce":
         run.finish(name)
-    assert {str(token.status) for token in run.state.tokens.values()} >= {"waiting_for_retry", "waiting_for_siblings", "dispatched"}
+    assert {str(token.status) for token in run.state.tokens.values()} >= {
+        "waiting_for_retry",
+        "waiting_for_siblings",
+        "dispatched",
+    }
     return run
 
 
@@ -266,7 +270,9 @@ def test_a_second_start_changes_nothing() -> None:
 
 
 def test_a_result_that_ends_a_member_cancelled_in_the_same_turn_is_refused() -> None:
-    flow = workflow("a b c join", edge("a", "b", group="g"), edge("a", "c", group="g"), *(edge(n, "join", join=all_of("g")) for n in "bc"))
+    flow = workflow(
+        "a b c join", edge("a", "b", group="g"), edge("a", "c", group="g"), *(edge(n, "join", join=all_of("g")) for n in "bc")
+    )
     run = CoreRun(flow)
     run.start()
     run.finish("a")

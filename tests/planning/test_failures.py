@@ -31,7 +31,13 @@ def failing(*values: Any, error: str = "Broken") -> Callable[..., Any]:
 def each(items: str, join: Any, *more: Transition, **fan_out: Any) -> WorkflowDefinition:
     """a -> b for each item, joined at `join`; then `end`."""
     return workflow(
-        [node("a"), node("b", input={"value": "item"}), node("join"), node("end"), node("handler", input={"value": "error.type"})],
+        [
+            node("a"),
+            node("b", input={"value": "item"}),
+            node("join"),
+            node("end"),
+            node("handler", input={"value": "error.type"}),
+        ],
         edge("a", "b", foreach=items, group="g", **fan_out),
         edge("b", "join", join=join),
         edge("join", "end"),
@@ -86,7 +92,7 @@ def test_a_handler_sees_the_error_and_may_go_back() -> None:
         output={"said": "state.said"},
     )
     calls = iter([failing(error="Once"), lambda: 1])
-    run = CoreRun(flow, {"a": lambda: next(calls)()}).run()
+    run = CoreRun(flow, {"a": lambda: next(calls)()}).run()  # noqa: PLW0108 - each attempt takes the next
     assert (run.completed, run.output) == ({"a": 1, "repair": 1, "end": 1}, {"said": "None is broken"})
 
 
@@ -293,7 +299,9 @@ def test_a_bound_does_not_count_where_something_else_matches() -> None:
 
 
 def one(**of_node: Any) -> WorkflowDefinition:
-    return workflow([node("a", **of_node), node("b"), node("handler")], edge("a", "b"), edge("a", "handler", on="failed"), start=("a",))
+    return workflow(
+        [node("a", **of_node), node("b"), node("handler")], edge("a", "b"), edge("a", "handler", on="failed"), start=("a",)
+    )
 
 
 BAD = "state.missing"
@@ -344,7 +352,9 @@ def test_a_handler_that_cannot_be_evaluated_replaces_the_error() -> None:
     assert failed_with(CoreRun(flow, {"a": failing()}).run()) == ("failed", "ExpressionError")
 
 
-@pytest.mark.parametrize("join", [m_of(BAD, "g"), m_of("'x'", "g"), all_of("g", append("state.x", BAD)), any_of("g", "cancel", append("state.n.x"))])
+@pytest.mark.parametrize(
+    "join", [m_of(BAD, "g"), m_of("'x'", "g"), all_of("g", append("state.x", BAD)), any_of("g", "cancel", append("state.n.x"))]
+)
 def test_a_join_that_cannot_be_evaluated_fails_its_group(join: Any) -> None:
     handler = edge("a", "handler", on="group_failed(g)[ExpressionError]")
     flow = each("[1, 2]", join, handler)

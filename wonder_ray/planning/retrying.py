@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING
 
 from wonder_ray.decisions import ScheduleRetry
@@ -15,6 +16,8 @@ LOSS_ATTEMPTS = 3
 """Attempts in all when workers, nodes or memory fail under a node that says nothing else: not the user's fault."""
 LOSS_KINDS = frozenset({"lost", "oom", "node"})
 LOSS_BACKOFF_US = 100_000
+_GROWTH_LOG = math.log(1e15)
+"""More than any longest wait in microseconds, so that a wait may stop growing there, and the power of no float overflows."""
 
 
 def retry(node: NodeSpec, token: Token, error: ErrorRecord, now_us: int) -> ScheduleRetry | None:
@@ -58,8 +61,9 @@ def backoff_us(rule: RetryRule, failures: int, token_id: str) -> int:
     >>> [backoff_us(rule, n, "t_1") for n in (1, 2, 3)]
     [1000000, 2000000, 4000000]
     """
-    exponent = min(failures - 1, 1_000)
-    growth = rule.multiplier**exponent if rule.multiplier > 1 else 1.0
+    growth = 1.0
+    if rule.multiplier > 1:
+        growth = rule.multiplier ** min(failures - 1, math.ceil(_GROWTH_LOG / math.log(rule.multiplier)))
     wait = min(rule.backoff_us * growth, rule.max_backoff_us)
     digest = hashlib.blake2b(f"{token_id}\x1f{failures}".encode(), digest_size=4).digest()
     share = int.from_bytes(digest, "big") / 2**32
