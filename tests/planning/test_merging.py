@@ -1,0 +1,107 @@
+"""In which order branches merge, how, and into which scope (rules R7 to R9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.cases.words import all_of, append, edge, node, workflow
+from tests.core import CoreRun, every_order
+from wonder_ray.definitions.models import Merge, WorkflowDefinition
+
+
+def three(join: Any, **last: Any) -> WorkflowDefinition:
+    """a -> {b, c, d} -> join -> end."""
+    return workflow(
+        [*(node(n, input={"value": f"'{n}'"}) for n in "abcd"), node("join"), node("end")],
+        *(edge("a", n, group="g") for n in "bcd"),
+        *(edge(n, "join", join=join) for n in "bcd"),
+        edge("join", "end"),
+        **last,
+    )
+
+
+def test_branch_ten_comes_after_branch_two_whatever_the_arrival() -> None:
+    flow = workflow(
+        [node("a"), node("b", input={"value": "index"}), node("join")],
+        edge("a", "b", spawn_count=12, group="g"),
+        edge("b", "join", join=all_of("g", append("state.all"))),
+        output={"all": "state.all"},
+    )
+    run = CoreRun(flow, order=lambda flying: len(flying) - 1).run()
+    assert run.output == {"all": list(range(12))}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("append", [["b"], ["c"], ["d"]]),
+        ("concat", ["b", "c", "d"]),
+        ("keyed_by_branch", {"0": ["b"], "1": ["c"], "2": ["d"]}),
+        ("last_wins", ["d"]),
+    ],
+)
+def test_merges_do_not_depend_on_arrival(strategy: Any, expected: Any) -> None:
+    flow = three(
+        all_of("g", Merge(target="state.all", source="[result]", strategy=strategy)),
+        output={"all": "state.all"},
+    )
+    for order in every_order():
+        assert CoreRun(flow, order=order).run().output == {"all": expected}
+
+
+@pytest.mark.parametrize(("strategy", "source"), [("concat", "result"), ("merge_object", "[result]")])
+def test_a_merge_of_the_wrong_type_fails_the_group(strategy: Any, source: str) -> None:
+    flow = three(all_of("g", Merge(target="state.all", source=source, strategy=strategy)))
+    run = CoreRun(flow).run()
+    assert run.error is not None
+    assert (run.error.type, run.error.node_id) == ("ExpressionError", "join")
+
+
+def test_a_branch_reads_around_itself_and_writes_to_its_own_scope_only() -> None:
+    seen = {"value": "state.shared"}
+    flow = workflow(
+        [
+            node("a", output={"state.shared": "1"}),
+            node("b", input=seen, output={"state.shared": "result + 1"}),
+            node("c", input=seen),
+            node("join", input=seen),
+        ],
+        edge("a", "b", spawn_count=3, group="g"),
+        edge("b", "c"),
+        edge("c", "join", join=all_of("g", append("state.all"))),
+        output={"all": "state.all", "shared": "state.shared"},
+    )
+    assert CoreRun(flow).run().output == {"all": [2, 2, 2], "shared": 1}
+
+
+def test_threads_without_a_group_share_their_scope() -> None:
+    flow = workflow(
+        [node("a", output={"state.n": "0"}), node("b", output={"state.n": "state.n + 1"})],
+        edge("a", "b", spawn_count=3),
+        output={"n": "state.n"},
+    )
+    assert CoreRun(flow).run().output == {"n": 3}
+
+
+def test_an_inner_join_merges_into_the_branch_around_it() -> None:
+    flow = workflow(
+        [node("a"), node("b"), node("c", input={"value": "index"}), node("inner"), node("join")],
+        edge("a", "b", spawn_count=2, group="g"),
+        edge("b", "c", spawn_count=2, group="h"),
+        edge("c", "inner", join=all_of("h", append("state.mine"))),
+        edge("inner", "join", join=all_of("g", append("state.all", "state.mine"))),
+        output={"all": "state.all", "mine": "has(state.mine)"},
+    )
+    assert CoreRun(flow).run().output == {"all": [[0, 1], [0, 1]], "mine": False}
+
+
+def test_a_nested_write_of_a_branch_takes_over_what_lies_around_the_place() -> None:
+    flow = workflow(
+        [node("a", output={"state.x.one": "1"}), node("b", output={"state.x.two": "index"}), node("join")],
+        edge("a", "b", spawn_count=2, group="g"),
+        edge("b", "join", join=all_of("g", append("state.all", "state.x"))),
+        output={"all": "state.all", "x": "state.x"},
+    )
+    assert CoreRun(flow).run().output == {"all": [{"one": 1, "two": 0}, {"one": 1, "two": 1}], "x": {"one": 1}}
