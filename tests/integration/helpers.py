@@ -147,14 +147,14 @@ def in_flight_at_restart(rows: list[dict[str, Any]]) -> int:
     return total
 
 
-def fan_out(actions: Any, name: str, *, seconds: float = 0.0, **options: Any) -> Workflow:
+def fan_out(actions: Any, name: str, *, seconds: float = 0.0, max_concurrency: int | None = None) -> Workflow:
     """`spread` -> `square` for each of `input.n` numbers -> their sum."""
     flow = Workflow(name, output={"squares": "state.squares"})
     flow.node("spread", actions.spread, input={"n": "input.n"}, output={"state.numbers": "result"})
     given = {"n": "item", "ledger": "input.ledger", "seconds": repr(seconds)}
-    flow.node("square", actions.noted_square, input=given, **options)
+    flow.node("square", actions.noted_square, input=given)
     flow.compute("done")
-    flow.transition("spread", "square", foreach="state.numbers", group="all")
+    flow.transition("spread", "square", foreach="state.numbers", group="all", max_concurrency=max_concurrency)
     flow.transition("square", "done", join=All("all", merge=Append("state.squares")))
     return flow
 

@@ -9,6 +9,7 @@ registry says lived in this cluster, and every run that was queued and never beg
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -72,8 +73,8 @@ class DirectoryActor:
         ray.kill(handle, no_restart=True)
 
     def ping(self) -> dict[str, Any]:
-        """Proof of life: which storage this is, and how many coordinators live."""
-        return {"storage": self._storage, "live": len(self._live)}
+        """Proof of life: which storage this is, its process, and how many coordinators live."""
+        return {"storage": self._storage, "pid": os.getpid(), "live": len(self._live)}
 
     def _activate(self, run_id: str, dead: str | None = None) -> Any:
         handle = self._live.get(run_id)
