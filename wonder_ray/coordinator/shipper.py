@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wonder_ray.storage.store import RunStore
 
 BATCH_ROWS: Final = 10_000
-SHIP_EVERY_US: Final = 25_000
+SHIP_EVERY_US: Final = 100_000
 """Fewer rows than a batch wait this long for company: a chain of short steps would else cost a call and a sync per step."""
 RETRY_FIRST_US: Final = 100_000
 RETRY_LAST_US: Final = 5_000_000
