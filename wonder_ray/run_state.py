@@ -42,21 +42,20 @@ class RunState:
 
     def view(self, scope_id: str) -> dict[str, dict[str, Any]]:
         """`{"state": ..., "output": ...}` as a branch sees them: its own writes over those around it. Not to be changed."""
-        chain = [overlay for scope in self.scope_chain(scope_id) if (overlay := self.contexts.get(scope)) is not None]
-        if len(chain) == 1:
-            return chain[0]
-        merged: dict[str, dict[str, Any]] = {"state": {}, "output": {}}
+        root = self.contexts[ROOT_SCOPE]
+        chain = []
+        while scope_id != ROOT_SCOPE:
+            overlay = self.contexts.get(scope_id)
+            if overlay is not None:
+                chain.append(overlay)
+            scope_id = self.outer_scope(scope_id)
+        if not chain:
+            return root
+        merged: dict[str, dict[str, Any]] = {"state": dict(root["state"]), "output": dict(root["output"])}
         for overlay in reversed(chain):
             merged["state"].update(overlay["state"])
             merged["output"].update(overlay["output"])
         return merged
-
-    def scope_chain(self, scope_id: str) -> Iterator[str]:
-        """The scope itself, then the scopes around it, the run's own last."""
-        while scope_id != ROOT_SCOPE:
-            yield scope_id
-            scope_id = self.outer_scope(scope_id)
-        yield ROOT_SCOPE
 
     def outer_scope(self, scope_id: str) -> str:
         """The scope around a branch's scope: the one of the token that split."""

@@ -45,40 +45,44 @@ def about(token: Token) -> About:
 
 
 def _create_token(_state: RunState, d: dec.CreateToken) -> Iterable[ev.WorkflowEvent]:
-    yield ev.TokenCreated(
-        token_id=d.token_id,
-        node_id=d.node_id,
-        path_id=d.path_id,
-        parent_id=d.parent_id,
-        transition_id=d.transition_id,
-        scope_id=d.scope_id,
-        group_id=d.group_id,
-        fanout_id=d.fanout_id,
-        index=d.index,
-        member=d.member,
-        counted=d.counted,
-        cause=d.cause,
-    )
+    return [
+        ev.TokenCreated(
+            token_id=d.token_id,
+            node_id=d.node_id,
+            path_id=d.path_id,
+            parent_id=d.parent_id,
+            transition_id=d.transition_id,
+            scope_id=d.scope_id,
+            group_id=d.group_id,
+            fanout_id=d.fanout_id,
+            index=d.index,
+            member=d.member,
+            counted=d.counted,
+            cause=d.cause,
+        )
+    ]
 
 
 def _batch_create_tokens(state: RunState, d: dec.BatchCreateTokens) -> Iterable[ev.WorkflowEvent]:
-    yield ev.FanOutStarted(
-        token_id=d.parent_id,
-        node_id=d.node_id,
-        path_id=state.tokens[d.parent_id].path_id,
-        fanout_id=d.fanout_id,
-        transition_id=d.transition_id,
-        count=d.count,
-        first_branch=d.first_branch,
-        items=d.items,
-        item_name=d.item_name,
-        group_id=d.group_id,
-        scoped=d.scoped,
-        members=d.members,
-        max_concurrency=d.max_concurrency,
-        counted=d.counted,
-        cause=d.cause,
-    )
+    return [
+        ev.FanOutStarted(
+            token_id=d.parent_id,
+            node_id=d.node_id,
+            path_id=state.tokens[d.parent_id].path_id,
+            fanout_id=d.fanout_id,
+            transition_id=d.transition_id,
+            count=d.count,
+            first_branch=d.first_branch,
+            items=d.items,
+            item_name=d.item_name,
+            group_id=d.group_id,
+            scoped=d.scoped,
+            members=d.members,
+            max_concurrency=d.max_concurrency,
+            counted=d.counted,
+            cause=d.cause,
+        )
+    ]
 
 
 def _update_token_status(state: RunState, d: dec.UpdateTokenStatus) -> Iterable[ev.WorkflowEvent]:
@@ -102,62 +106,66 @@ def _cancel_tokens(state: RunState, d: dec.CancelTokens) -> Iterable[ev.Workflow
 
 
 def _mark_waiting(state: RunState, d: dec.MarkWaiting) -> Iterable[ev.WorkflowEvent]:
-    yield ev.TokenWaiting(**about(state.tokens[d.token_id]), join_id=d.join_id)
+    return [ev.TokenWaiting(**about(state.tokens[d.token_id]), join_id=d.join_id)]
 
 
 def _mark_for_dispatch(state: RunState, d: dec.MarkForDispatch) -> Iterable[ev.WorkflowEvent]:
     token = state.tokens[d.token_id]
-    yield ev.TaskDispatched(
-        token_id=token.id,
-        node_id=token.node_id,
-        path_id=token.path_id,
-        attempt=d.attempt,
-        input=d.input,
-        first=d.first,
-        due_us=d.due_us,
-    )
+    return [
+        ev.TaskDispatched(
+            token_id=token.id,
+            node_id=token.node_id,
+            path_id=token.path_id,
+            attempt=d.attempt,
+            input=d.input,
+            first=d.first,
+            due_us=d.due_us,
+        )
+    ]
 
 
 def _schedule_retry(state: RunState, d: dec.ScheduleRetry) -> Iterable[ev.WorkflowEvent]:
     token = state.tokens[d.token_id]
-    yield ev.TaskRetryScheduled(**about(token), attempt=token.attempt, rule=d.rule, due_us=d.due_us, error=d.error)
+    return [ev.TaskRetryScheduled(**about(token), attempt=token.attempt, rule=d.rule, due_us=d.due_us, error=d.error)]
 
 
 def _requeue_token(state: RunState, d: dec.RequeueToken) -> Iterable[ev.WorkflowEvent]:
-    yield ev.TokenRequeued(**about(state.tokens[d.token_id]), reason=d.reason, solo=d.solo)
+    return [ev.TokenRequeued(**about(state.tokens[d.token_id]), reason=d.reason, solo=d.solo)]
 
 
 def _set_context(state: RunState, d: dec.SetContext) -> Iterable[ev.WorkflowEvent]:
     node_id = None if d.token_id is None else state.tokens[d.token_id].node_id
-    yield ev.ContextUpdated(scope_id=d.scope_id, write=d.write, token_id=d.token_id, node_id=node_id)
+    return [ev.ContextUpdated(scope_id=d.scope_id, write=d.write, token_id=d.token_id, node_id=node_id)]
 
 
 def _apply_output(state: RunState, d: dec.ApplyOutput) -> Iterable[ev.WorkflowEvent]:
-    yield ev.ContextOutputApplied(**about(state.tokens[d.token_id]), scope_id=d.scope_id, writes=d.writes)
+    return [ev.ContextOutputApplied(**about(state.tokens[d.token_id]), scope_id=d.scope_id, writes=d.writes)]
 
 
 def _open_group(state: RunState, d: dec.OpenGroup) -> Iterable[ev.WorkflowEvent]:
-    yield ev.GroupOpened(
-        group_id=d.group_id,
-        name=d.name,
-        token_id=d.opener_id,
-        node_id=state.tokens[d.opener_id].node_id,
-        parent_id=d.parent_id,
-        member=d.member,
-        tolerated=d.tolerated,
-    )
+    return [
+        ev.GroupOpened(
+            group_id=d.group_id,
+            name=d.name,
+            token_id=d.opener_id,
+            node_id=state.tokens[d.opener_id].node_id,
+            parent_id=d.parent_id,
+            member=d.member,
+            tolerated=d.tolerated,
+        )
+    ]
 
 
 def _close_group(_state: RunState, d: dec.CloseGroup) -> Iterable[ev.WorkflowEvent]:
-    yield ev.GroupClosed(group_id=d.group_id)
+    return [ev.GroupClosed(group_id=d.group_id)]
 
 
 def _tolerate_failure(_state: RunState, d: dec.TolerateFailure) -> Iterable[ev.WorkflowEvent]:
-    yield ev.GroupFailureTolerated(group_id=d.group_id, error=d.error, token_id=d.token_id, message=d.error.message)
+    return [ev.GroupFailureTolerated(group_id=d.group_id, error=d.error, token_id=d.token_id, message=d.error.message)]
 
 
 def _fail_group(_state: RunState, d: dec.FailGroup) -> Iterable[ev.WorkflowEvent]:
-    yield ev.GroupFailed(group_id=d.group_id, error=d.error, message=d.error.message)
+    return [ev.GroupFailed(group_id=d.group_id, error=d.error, message=d.error.message)]
 
 
 def _cancel_group(state: RunState, d: dec.CancelGroup) -> Iterable[ev.WorkflowEvent]:
@@ -166,42 +174,44 @@ def _cancel_group(state: RunState, d: dec.CancelGroup) -> Iterable[ev.WorkflowEv
 
 
 def _merge_branches(_state: RunState, d: dec.MergeBranches) -> Iterable[ev.WorkflowEvent]:
-    yield ev.BranchesMerged(join_id=d.join_id, node_id=d.node_id, scope_id=d.scope_id, writes=d.writes, branches=d.branches)
+    return [ev.BranchesMerged(join_id=d.join_id, node_id=d.node_id, scope_id=d.scope_id, writes=d.writes, branches=d.branches)]
 
 
 def _activate_fan_in(_state: RunState, d: dec.ActivateFanIn) -> Iterable[ev.WorkflowEvent]:
-    yield ev.FanInCompleted(
-        join_id=d.join_id,
-        node_id=d.node_id,
-        arrivals=d.arrivals,
-        token_ids=d.token_ids,
-        passing=d.passing,
-        round_open=d.round_open,
-    )
+    return [
+        ev.FanInCompleted(
+            join_id=d.join_id,
+            node_id=d.node_id,
+            arrivals=d.arrivals,
+            token_ids=d.token_ids,
+            passing=d.passing,
+            round_open=d.round_open,
+        )
+    ]
 
 
 def _absorb_arrivals(_state: RunState, d: dec.AbsorbArrivals) -> Iterable[ev.WorkflowEvent]:
-    yield ev.FanInAbsorbed(join_id=d.join_id, node_id=d.node_id, token_ids=d.token_ids)
+    return [ev.FanInAbsorbed(join_id=d.join_id, node_id=d.node_id, token_ids=d.token_ids)]
 
 
 def _reset_fan_in(_state: RunState, d: dec.ResetFanIn) -> Iterable[ev.WorkflowEvent]:
-    yield ev.FanInReset(join_id=d.join_id, node_id=d.node_id)
+    return [ev.FanInReset(join_id=d.join_id, node_id=d.node_id)]
 
 
 def _complete_workflow(_state: RunState, d: dec.CompleteWorkflow) -> Iterable[ev.WorkflowEvent]:
-    yield ev.WorkflowCompleted(output=d.output)
+    return [ev.WorkflowCompleted(output=d.output)]
 
 
 def _fail_workflow(_state: RunState, d: dec.FailWorkflow) -> Iterable[ev.WorkflowEvent]:
-    yield ev.WorkflowFailed(error=d.error, message=d.error.message)
+    return [ev.WorkflowFailed(error=d.error, message=d.error.message)]
 
 
 def _cancel_workflow(_state: RunState, d: dec.CancelWorkflow) -> Iterable[ev.WorkflowEvent]:
-    yield ev.WorkflowCancelled(reason=d.reason)
+    return [ev.WorkflowCancelled(reason=d.reason)]
 
 
 def _time_out_workflow(_state: RunState, d: dec.TimeOutWorkflow) -> Iterable[ev.WorkflowEvent]:
-    yield ev.WorkflowTimedOut(error=d.error, message=d.error.message)
+    return [ev.WorkflowTimedOut(error=d.error, message=d.error.message)]
 
 
 _HANDLERS: Final[MappingProxyType[type[dec.Decision], Handler]] = MappingProxyType(

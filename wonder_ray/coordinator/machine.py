@@ -109,8 +109,10 @@ class Machine:
                 self._take(overdue)
         if not self._observe(fact):
             return
-        self._trace("decision.routing.start", fact=type(fact).__name__)
-        self._execute(self._router.decide(self.state, fact, now_us=self._stamp.turn_now), type(fact).__name__)
+        cause = type(fact).__name__
+        if self._tracer is not None:
+            self._trace("decision.routing.start", fact=cause)
+        self._execute(self._router.decide(self.state, fact, now_us=self._stamp.turn_now), cause)
         self._settle()
 
     def _settle(self) -> bool:
@@ -142,10 +144,10 @@ class Machine:
         for decision in decisions:
             self._executing = decision
             for event in events_of(self.state, decision):
-                if isinstance(event, ev.TokenCancelled):
+                if type(event) is ev.TokenCancelled:
                     self._withdraw(self.state.tokens[event.token_id])
                 self._emit(event)
-            if isinstance(decision, MarkForDispatch):
+            if type(decision) is MarkForDispatch:
                 self._dispatched.append(self.state.tokens[decision.token_id])
         self._executing = None
 
@@ -156,7 +158,8 @@ class Machine:
     def _emit(self, event: ev.WorkflowEvent) -> None:
         """One event: its line for the outbox, and its effect on the state."""
         sequence = self.state.run.sequence + 1
-        stamp = self._stamp._replace(sequence_number=sequence)
+        _, turn, turn_now, epoch = self._stamp
+        stamp = ev.Stamp(sequence, turn, turn_now, epoch)
         self._events.append((sequence, ev.encode_line(event, stamp)))
         evolve(self.state, event, stamp)
         if self._tracer is not None:

@@ -10,8 +10,8 @@
 """
 
 from wonder_ray.fold.changes import Changes, Folding, new_state
-from wonder_ray.fold.context import write_context
+from wonder_ray.fold.context import target_of, write_context
 from wonder_ray.fold.history import describe, evolve, fold
 from wonder_ray.fold.tokens import fan_out_token_id
 
-__all__ = ["Changes", "Folding", "describe", "evolve", "fan_out_token_id", "fold", "new_state", "write_context"]
+__all__ = ["Changes", "Folding", "describe", "evolve", "fan_out_token_id", "fold", "new_state", "target_of", "write_context"]

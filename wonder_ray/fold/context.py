@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from wonder_ray.definitions.targets import parse_target, set_in
+from wonder_ray.definitions.targets import Target, parse_target, set_in
 from wonder_ray.values import own
 
 if TYPE_CHECKING:
@@ -25,11 +26,19 @@ def writes_applied(state: Folding, event: ev.ContextOutputApplied | ev.BranchesM
     write_context(state, event.scope_id, event.writes)
 
 
+@lru_cache(maxsize=4096)
+def target_of(text: str) -> Target:
+    """`parse_target`, once per text: a run has few targets and many writes."""
+    return parse_target(text)
+
+
 def write_context(state: Folding, scope_id: str, writes: Iterable[Write]) -> None:
     """Apply assignments to a scope's overlay; a nested path first takes over the whole top-level value it lies in."""
+    overlay = state.contexts.get(scope_id)
     for write in writes:
-        target = parse_target(write.target)
-        overlay = state.contexts.setdefault(scope_id, {"state": {}, "output": {}})
+        target = target_of(write.target)
+        if overlay is None:
+            overlay = state.contexts[scope_id] = {"state": {}, "output": {}}
         tree = overlay[target.root]
         if len(target.path) > 1 and target.path[0] not in tree:
             seen = state.view(scope_id)[target.root]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wonder_ray.decisions import Write
-from wonder_ray.definitions.targets import parse_target
 from wonder_ray.errors import ExpressionError
+from wonder_ray.fold import target_of
 from wonder_ray.planning.scope import expression_scope
 
 if TYPE_CHECKING:
@@ -100,9 +100,11 @@ def output_writes(
 
 def check_writes(state: RunState, scope_id: str, writes: Iterable[Write]) -> None:
     """Raise an `ExpressionError` if one of the assignments would set a key of something that is no object."""
-    view = state.view(scope_id)
     for write in writes:
-        target = parse_target(write.target)
+        target = target_of(write.target)
+        if len(target.path) == 1:
+            continue
+        view = state.view(scope_id)
         here: Any = view[target.root]
         for depth, key in enumerate(target.path[:-1]):
             here = here.get(key)
