@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,8 @@ def test_an_action_that_raises_fails_the_run_with_its_error(client: Client, acti
     assert error.error is not None
     assert (error.error["type"], error.error["node_id"]) == ("ValueError", "only")
     assert "7 is no good" in str(error)
+    copy = pickle.loads(pickle.dumps(error))  # it crosses process boundaries
+    assert (str(copy), copy.run_id, copy.status, copy.error) == (str(error), run.id, "failed", error.error)
     (line,) = log_lines(client, wait_until, trace_id=run.id, event_type="action_failed")
     assert "raise_value_error" in line.error_stack
     check_history(client, run, wait_until)
