@@ -199,11 +199,14 @@ def test_the_tokens_of_a_lost_batch_run_again_alone_and_uncharged() -> None:
     before = len(world.gateway.sent)
     batch.lose()
     world.handle()
-    world.tick(1)
-    alone = [task for task in world.gateway.sent[before:] if {call.token_id for call in task.calls} & names]
-    assert alone
-    assert all(len(task.calls) == 1 for task in alone)
+    finish(world)
+    again = [task for task in world.gateway.sent[before:] if {call.token_id for call in task.calls} & names]
+    assert {call.token_id for task in again for call in task.calls} == names
+    assert {len(task.calls) for task in again} == {1}
     assert "executor_rpc_failed" in world.log.types
+    types = [msgspec.json.decode(line)["event_type"] for _, line in world.disk.outboxes["events"].values()]
+    assert types.count("task.failed") == 0
+    check(world)
 
 
 def test_a_token_whose_worker_keeps_dying_fails_the_run_at_its_node() -> None:
