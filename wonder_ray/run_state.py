@@ -85,7 +85,7 @@ class RunState:
 
     def due_tokens(self, now_us: int) -> list[Token]:
         """Live tokens whose `due_us` has passed, earliest first."""
-        passed = sorted({entry for entry in self.index.due if entry[0] <= now_us})
+        passed = sorted(set(self.index.passed(now_us)))
         return [self.tokens[token_id] for due_us, token_id in passed if self.index.is_due(due_us, token_id)]
 
     def pending(self, node_id: str) -> deque[str]:

@@ -52,7 +52,11 @@ class IncomingJoins:
         for node in graph.incoming_joins:
             for edge in graph.incoming[node]:
                 self._fed_by.setdefault(self._components.of[edge.source], {})[node] = None
-        self._cyclic_joins = tuple(n for n in graph.incoming_joins if self._components.of[n] in self._components.cyclic)
+        self._cyclic = frozenset(n for n in graph.incoming_joins if self._components.of[n] in self._components.cyclic)
+        """Joins that lie on cycles: they are looked at whenever anything moves in their branch."""
+        self._cyclic_partial = tuple(
+            n for n, join in graph.incoming_joins.items() if n in self._cyclic and join.strategy != "all"
+        )
 
     def settle(self, state: RunState) -> list[Decision]:
         """What the next join does that does something."""
@@ -92,7 +96,10 @@ class IncomingJoins:
             for component in liveness.died:
                 found.update(dict.fromkeys(incoming_id(node, scope_id) for node in self._fed_by.get(component, ())))
             liveness.died.clear()
-            found.update(dict.fromkeys(incoming_id(node, scope_id) for node in self._cyclic_joins))
+            if self._cyclic:
+                found.update(dict.fromkeys(incoming_id(n, scope_id) for n in places.at.get(scope_id, ()) if n in self._cyclic))
+            if state.rounds:
+                found.update(dict.fromkeys(incoming_id(n, scope_id) for n in self._cyclic_partial))
             if scope_id not in places.at and scope_id not in places.groups:
                 del self._liveness[scope_id]
         return {join_id: None for join_id in found if join_id in index.arrivals or join_id in state.rounds}
