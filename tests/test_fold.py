@@ -98,6 +98,17 @@ def test_a_state_that_was_folded_is_indexed_as_one_that_was_kept(definition: Wor
     assert picture(fold(RUN_ID, run.rows)) == picture(run.state)
 
 
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(definition=nested(3, calm=True), seed=st.integers(0, 2**20))
+def test_where_nothing_fails_or_races_the_order_of_arrival_does_not_matter(definition: WorkflowDefinition, seed: int) -> None:
+    oldest_first = CoreRun(definition, checked=False).run()
+    assert oldest_first.status in {"completed", "failed"}
+    for again, crash_at in ((seed, None), (seed + 1, seed % 17)):
+        run = CoreRun(definition, order=random_order(again), room=seed % 4 + 1, crash_at=crash_at, checked=False).run()
+        assert run.status == oldest_first.status
+        assert run.status == "failed" or run.completed == oldest_first.completed
+
+
 # --- laws of fold --------------------------------------------------------------------------------------------------
 
 

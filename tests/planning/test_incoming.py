@@ -265,6 +265,26 @@ def test_joins_that_wait_for_each_other_do_not_hang() -> None:
         assert run.error is None or run.error.type == "LoopBoundExceeded"
 
 
+def test_within_a_loop_the_inner_of_two_joins_fires_before_the_outer() -> None:
+    """Each waits for the other, the inner one by way of the loop: the order of arrival must not decide."""
+    flow = workflow(
+        "a b c d outer inner end",
+        edge("a", "b"),
+        edge("a", "c"),
+        edge("b", "inner", join=IN),
+        edge("b", "d", when="1 == 2"),
+        edge("d", "inner", join=IN),
+        edge("inner", "outer", join=IN),
+        edge("c", "outer", join=IN),
+        edge("outer", "a", max_iterations=1),
+        edge("outer", "end", priority=1),
+        start=("a",),
+    )
+    for order in every_order():
+        run = CoreRun(flow, order=order).run()
+        assert run.completed == {"a": 2, "b": 2, "c": 2, "inner": 2, "outer": 2, "end": 1}
+
+
 def test_computed_nodes_take_part() -> None:
     flow = workflow(
         [node("a"), ComputeNode(id="b", output={"state.b": "1"}), ComputeNode(id="c", output={"state.c": "2"}), node("d")],

@@ -105,7 +105,11 @@ class IncomingJoins:
         return {join_id: None for join_id in found if join_id in index.arrivals or join_id in state.rounds}
 
     def _oldest_rival(self, state: RunState, places: Places, scope_id: str) -> Token | None:
-        """Where a branch holds nothing but joins that wait for each other: the one whose first arrival is the oldest."""
+        """Where a branch holds nothing but joins that wait for each other: the first arrival at the one to fire.
+
+        That is one that lies behind no other (so that within a loop the inner of two joins fires before the outer, in whatever
+        order their arrivals came), and of those the one whose first arrival is the oldest.
+        """
         if scope_id in places.busy:
             return None
         rivals = []
@@ -113,6 +117,9 @@ class IncomingJoins:
             waiting = state.index.arrivals.get(incoming_id(node, scope_id))
             if waiting:
                 rivals.append(state.tokens[next(iter(waiting))])
+        if len(rivals) > 1:
+            first = self._components.first_of({token.node_id for token in rivals})
+            rivals = [token for token in rivals if token.node_id in first]
         return min(rivals, key=lambda token: token.ordinal, default=None)
 
     def _open_edges(self, state: RunState, scope_id: str, edges: Iterable[Edge]) -> Iterable[Edge]:

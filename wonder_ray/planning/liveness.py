@@ -14,7 +14,7 @@ from wonder_ray.definitions.graph import INCOMING
 from wonder_ray.state import incoming_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from wonder_ray.definitions.graph import Edge, Graph
     from wonder_ray.run_index import Places
@@ -44,6 +44,7 @@ class Components:
                 if self.of[node] != self.of[target]:
                     self.leaving.setdefault(self.of[node], []).append(self.of[target])
                     self.entering.setdefault(self.of[target], []).append((self.of[node], target))
+        self._forward: dict[str, list[str]] | None = None
         self.after_groups: dict[str, dict[str, tuple[str, ...]]] = {}
         """Node -> group that it opens -> the nodes that this group, while open, can still put a token on."""
         for edge in graph.edges:
@@ -69,6 +70,21 @@ class Components:
             if edge.group is None and edge.trigger.outcome == "group_failed" and edge.trigger.group == name
         ]
         return (*(() if join is None else (join.node,)), *handlers)
+
+    def first_of(self, nodes: Collection[str]) -> set[str]:
+        """Those of these nodes that lie behind no other of them, loops being cut where they lead back."""
+        if self._forward is None:
+            self._forward = _without_ways_back(self.steps, self.graph.start)
+        later: set[str] = set()
+        for node in nodes:
+            stack = [target for target in self._forward[node] if target not in later]
+            later.update(stack)
+            while stack:
+                for target in self._forward[stack.pop()]:
+                    if target not in later:
+                        later.add(target)
+                        stack.append(target)
+        return {node for node in nodes if node not in later}
 
     def leading_to(self, nodes: Iterable[str], without: str) -> set[str]:
         """The nodes from which one of these can be reached (themselves included) without passing through one node."""
@@ -193,6 +209,31 @@ class Liveness:
                     reached.add(target)
                     stack.append(target)
         return reached
+
+
+def _without_ways_back(steps: dict[str, list[str]], start: Iterable[str]) -> dict[str, list[str]]:
+    """The graph without the ways that lead back to where one came from: searched in depth from the start nodes, it has no cycle."""
+    forward: dict[str, list[str]] = {node: [] for node in steps}
+    entered: set[str] = set()
+    left: set[str] = set()
+    for root in (*start, *steps):
+        if root in entered:
+            continue
+        entered.add(root)
+        work = [(root, iter(steps[root]))]
+        while work:
+            node, targets = work[-1]
+            target = next(targets, None)
+            if target is None:
+                work.pop()
+                left.add(node)
+            elif target not in entered:
+                forward[node].append(target)
+                entered.add(target)
+                work.append((target, iter(steps[target])))
+            elif target in left:
+                forward[node].append(target)
+    return forward
 
 
 def _components(steps: dict[str, list[str]]) -> dict[str, int]:
