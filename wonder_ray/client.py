@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import ray
 
-from wonder_ray.bundles.imports import is_importing
+from wonder_ray.bundles.imports import refuse_while_importing
 from wonder_ray.bundles.pack import pack
 from wonder_ray.bundles.store import BundleStore
 from wonder_ray.clock import SystemClock
@@ -29,14 +29,13 @@ from wonder_ray.errors import (
     RunFailedError,
     ServiceUnavailableError,
     StaleEpochError,
-    StorageError,
     WonderError,
 )
 from wonder_ray.events.actor import get_or_create as events_service
 from wonder_ray.ids import new_run_id
 from wonder_ray.logs.actor import get_or_create as log_service
 from wonder_ray.resources.actor import get_or_create as resources_service
-from wonder_ray.resources.actor import unwrap
+from wonder_ray.resources.actor import unwrap, why_dead
 from wonder_ray.resources.records import StartRequest
 from wonder_ray.storage.layout import Layout
 from wonder_ray.values import canonical, decode, encode
@@ -61,10 +60,6 @@ FLUSH_SECONDS: Final = 30.0
 FAILURES_MAX: Final = 5
 """How often in a row a service or a coordinator may die at its start before its error is shown."""
 EVENTS_PER_CALL: Final = 10_000
-_LONELY_SCRIPT: Final = (
-    "this file {what} while an executor imports it to find its actions; put what only a script should do under "
-    "`if __name__ == '__main__':`"
-)
 
 
 def connect(
@@ -87,25 +82,20 @@ def connect(
         >>> with connect(storage="./data") as client:  # doctest: +SKIP
         ...     client.start(flow, {"n": 3}).result()
     """
-    _refuse_while_importing("connects to Ray")
+    refuse_while_importing("connects to Ray")
     layout = Layout(storage).prepare()
     started = not ray.is_initialized()
-    if started:
-        _init_ray(address, dict(ray_options or {}))
+    local = _init_ray(address, dict(ray_options or {})) if started else False
     try:
-        return Client(layout, owns_ray=started)
+        return Client(layout, owns_ray=started, local=local)
     except BaseException:
         if started:
             ray.shutdown()
         raise
 
 
-def _refuse_while_importing(what: str) -> None:
-    if is_importing():
-        raise WonderError(_LONELY_SCRIPT.format(what=what))
-
-
-def _init_ray(address: str | None, options: dict[str, Any]) -> None:
+def _init_ray(address: str | None, options: dict[str, Any]) -> bool:
+    """Connect to a cluster, or start a local Ray; whether it is that."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
     if address is None and "RAY_ADDRESS" not in os.environ:
@@ -113,7 +103,9 @@ def _init_ray(address: str | None, options: dict[str, Any]) -> None:
         quiet["address"] = "local"
     elif address is not None:
         quiet["address"] = address
-    ray.init(**(quiet | options))
+    chosen = quiet | options
+    ray.init(**chosen)
+    return bool(chosen.get("address") == "local")
 
 
 class _Services:
@@ -130,9 +122,10 @@ class _Services:
         }
         self._handles = {name: make() for name, make in self._makers.items()}  # they start beside each other
 
-    def send(self, service: str, method: str, *args: Any) -> None:
-        """Call a method and do not wait for it."""
-        getattr(self._handles[service], method).remote(*args)
+    def try_once(self, service: str, method: str, *args: Any) -> None:
+        """Call a method whose failure is made good by others; it has arrived when this returns, if the service is there."""
+        with suppress(ray.exceptions.RayError):
+            ray.get(getattr(self._handles[service], method).remote(*args), timeout=POLL_SECONDS)
 
     def call(self, service: str, method: str, *args: Any, **named: Any) -> Any:
         """Call a method; its errors arrive as themselves. Every method may be repeated, so an unanswered call is."""
@@ -145,22 +138,13 @@ class _Services:
             except ray.exceptions.ActorDiedError as error:  # for good: it could not start, or somebody has killed it
                 deaths += 1
                 if deaths >= FAILURES_MAX:
-                    raise _why_dead(service, error) from None
+                    raise why_dead(service, error) from None
                 self._handles[service] = self._makers[service]()
             except ray.exceptions.RayError as error:
                 meant = unwrap(error)
                 if not isinstance(meant, ServiceUnavailableError) or time.monotonic() > deadline:
                     raise meant from None
             time.sleep(RETRY_SECONDS)
-
-
-def _why_dead(service: str, error: BaseException) -> WonderError:
-    """What its constructor raised, which Ray tells as a text that ends in it."""
-    last = str(error).strip().rpartition("\n")[2]
-    marker = f"{StorageError.__module__}.{StorageError.__name__}: "
-    if last.startswith(marker):
-        return StorageError(last.removeprefix(marker))
-    return ServiceUnavailableError(f"the service {service!r} dies as often as it is started: {last}")
 
 
 class Client:
@@ -170,11 +154,11 @@ class Client:
         storage: The paths of the storage folder.
     """
 
-    def __init__(self, layout: Layout, *, owns_ray: bool = False) -> None:
+    def __init__(self, layout: Layout, *, owns_ray: bool = False, local: bool = False) -> None:
         self.storage = layout
         self._owns_ray = owns_ray
         root = str(layout.root)
-        self._services = _Services(root, local=owns_ray)
+        self._services = _Services(root, local=local)
         found = self._services.call("resources", "ping")
         if found["storage"] != root:
             msg = f"the cluster's services keep their data in {found['storage']!r}, not in {root!r}; connect with that storage"
@@ -226,7 +210,7 @@ class Client:
             ServiceUnavailableError: The registry did not answer for a minute. Whether the run was created is unknown;
                 start again with the same `key`.
         """
-        _refuse_while_importing("starts a run")
+        refuse_while_importing("starts a run")
         name, version = (flow, None) if isinstance(flow, str) else (flow.name, self.register(flow))
         request = StartRequest(
             workflow_name=name,
@@ -239,7 +223,7 @@ class Client:
         )
         record, _ = self._services.call("resources", "start_run", request)
         if not record.ended:
-            self._services.send("directory", "activate", record.run_id)  # if that is lost, the directory finds the run queued
+            self._services.try_once("directory", "activate", record.run_id)  # else the directory finds the run queued
         return Run(self, record)
 
     def register(self, flow: Workflow | WorkflowDefinition) -> str:

@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING
 
+from wonder_ray.errors import WonderError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -27,6 +29,15 @@ _importing: ContextVar[bool] = ContextVar("wonder_importing_bundle", default=Fal
 def is_importing() -> bool:
     """Whether the caller runs because an executor imports a bundle: a script that starts a run now lacks its `__main__` guard."""
     return _importing.get()
+
+
+def refuse_while_importing(what: str) -> None:
+    """Raise a `WonderError` when the caller runs because an executor imports its file; `what` is what the file does."""
+    if is_importing():
+        raise WonderError(
+            f"this file {what} while an executor imports it to find its actions; put what only a script should do under "
+            "`if __name__ == '__main__':`"
+        )
 
 
 class ImportSpace:

@@ -47,6 +47,8 @@ OPENING_SECONDS: Final = 120.0
 """How long a coordinator that starts waits for the services, which may be starting too."""
 TELLING_SECONDS: Final = 600.0
 """How long a finished coordinator tries to tell the registry."""
+LOOK_SECONDS: Final = 10.0
+"""How old the picture of the cluster's size may be: clusters grow and shrink."""
 RETRY_SECONDS: Final = 0.2
 RETRY_SECONDS_MAX: Final = 5.0
 CANCEL_GRACE_SECONDS: Final = 5.0
@@ -171,7 +173,8 @@ class _Outside:
 
     def ports(self, _host: CoordinatorHost) -> Ports:
         """What the coordinator is given."""
-        return Ports(services=self, gateway=RayGateway(), sink=self, registry=self, log=self._log, clock=SystemClock())
+        gateway = RayGateway(self._log)
+        return Ports(services=self, gateway=gateway, sink=self, registry=self, log=self._log, clock=SystemClock())
 
     def claim(self, known: int) -> Claim:
         """Take an epoch, and learn what the run is."""
@@ -259,16 +262,35 @@ class _Outside:
 class RayGateway:
     """Sends tasks to Ray."""
 
-    def __init__(self) -> None:
-        self._resources = ray.cluster_resources()
+    def __init__(self, log: LogClient) -> None:
+        self._log = log
+        self._looked_s = -LOOK_SECONDS
+        self._resources: dict[str, float] = {}
+        self._complained: set[str] = set()
 
     def slots(self, resources: Mapping[str, Any]) -> int:
         """How many such tasks fit into the cluster at once."""
-        cpus = float(resources.get("num_cpus") or 0)
-        fitting = [self._resources.get("CPU", 1.0) / cpus] if cpus else [self._resources.get("CPU", 1.0)]
-        asked = {"GPU": resources.get("num_gpus"), "memory": resources.get("memory"), **(resources.get("resources") or {})}
-        fitting += [self._resources.get(name, 0.0) / amount for name, amount in asked.items() if amount]
-        return max(1, int(min(fitting)))
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= LOOK_SECONDS:
+            self._looked_s, self._resources = now_s, ray.cluster_resources()
+        asked = {
+            "CPU": resources.get("num_cpus") or 0,
+            "GPU": resources.get("num_gpus") or 0,
+            "memory": resources.get("memory") or 0,
+            **(resources.get("resources") or {}),
+        }
+        fitting = [self._resources.get(name, 0.0) / amount for name, amount in asked.items() if amount]
+        slots = min(fitting, default=self._resources.get("CPU", 1.0))
+        if slots < 1:
+            self._complain(asked)
+        return max(1, int(slots))
+
+    def _complain(self, asked: Mapping[str, float]) -> None:
+        """Ray waits for ever for what a cluster does not have: it may be about to grow."""
+        wanted = ", ".join(f"{name} {amount:g}" for name, amount in asked.items() if amount)
+        if wanted not in self._complained:
+            self._complained.add(wanted)
+            self._log.warning("resources_missing", f"no task that needs {wanted} fits into the cluster as it is; it waits")
 
     def submit(
         self, spec: TaskSpec, calls: Sequence[Call], resources: Mapping[str, Any], on_outcomes: OnOutcomes, on_loss: OnLoss

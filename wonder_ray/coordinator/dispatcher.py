@@ -123,6 +123,7 @@ class Dispatcher:
         for group in by_lane.values():
             work = self._work[group[0].node_id]
             lane = self._lane(work)
+            lane.slots = self._gateway.slots(work.resources)  # the cluster may have grown
             together = [token for token in group if not token.solo]
             size = max(1, min(lane.batch, math.ceil(len(together) / lane.slots)))
             for start in range(0, len(together), size):

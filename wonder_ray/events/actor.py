@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 # Whoever gets a handle of an actor imports its module: what the service itself needs (pyarrow) is imported where it runs.
 if TYPE_CHECKING:
@@ -123,18 +124,23 @@ def get_or_create(
     """The handle of the cluster's event service, which is created if there is none; Ray must be initialised.
 
     `instance` and `settings` are used only by the one call that creates it. `options` are Ray's, such as another `name` or
-    `namespace`, or the `label_selector` of the node with the disk.
+    `namespace`, or the `scheduling_strategy` of the node with the disk, which is by default the caller's.
     """
-    defaults = {"name": ACTOR_NAME, "namespace": NAMESPACE, "max_concurrency": MAX_CONCURRENCY}
-    actor = ray.remote(EventActor).options(
-        lifetime="detached",
-        get_if_exists=True,
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=0,  # a retried call would run twice, in another order; callers send again
-        **(defaults | options),
-    )
-    return actor.remote(str(Path(storage).absolute()), instance, settings)
+    return ray.remote(EventActor).options(**(_defaults() | options)).remote(str(Path(storage).absolute()), instance, settings)
+
+
+def _defaults() -> dict[str, Any]:
+    return {
+        "name": ACTOR_NAME,
+        "namespace": NAMESPACE,
+        "max_concurrency": MAX_CONCURRENCY,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False),
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": 0,  # a retried call would run twice, in another order; callers send again
+    }
 
 
 def _log_client() -> LogClient:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from wonder_ray.errors import ServiceUnavailableError, WonderError
+from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
@@ -148,3 +148,12 @@ def unwrap(error: BaseException) -> BaseException:
     if isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError)):
         return ServiceUnavailableError(f"the registry (actor {ACTOR_NAME!r}) did not answer: {error}; the call may be repeated")
     return error
+
+
+def why_dead(service: str, error: BaseException) -> WonderError:
+    """What the constructor of a service raised, which Ray tells as a text that ends in it."""
+    last = str(error).strip().rpartition("\n")[2]
+    marker = f"{StorageError.__module__}.{StorageError.__name__}: "
+    if last.startswith(marker):
+        return StorageError(last.removeprefix(marker))
+    return ServiceUnavailableError(f"the service {service!r} dies as often as it is started: {last}")
