@@ -170,11 +170,7 @@ class Index:
     def _await(self, token: Token) -> bool:
         """Note where a token waits; whether that is at a group's join, so that it has left its scope."""
         join_id = token.join_id or ""
-        arrivals = self.arrivals.get(join_id)
-        if arrivals is None:
-            self.arrivals[join_id] = {token.id: None}
-        else:
-            arrivals[token.id] = None
+        self.arrivals.setdefault(join_id, {})[token.id] = None
         if join_id in self._groups:
             return True
         self.queues.setdefault(join_id, {}).setdefault(token.transition_id or "", {})[token.id] = None
@@ -201,11 +197,7 @@ class Index:
             limit.blocked.append(token.id)
             self.touched_limits[token.fanout_id or ""] = None
             return
-        queue = self.ready.get(token.node_id)
-        if queue is None:
-            self.ready[token.node_id] = deque((token.id,))
-        else:
-            queue.append(token.id)
+        self.ready.setdefault(token.node_id, deque()).append(token.id)
 
     def pending(self, node_id: str) -> deque[str]:
         """The tokens of a node that may run, first come first; the head of the queue is pending."""

@@ -212,7 +212,7 @@ class Liveness:
 
 
 def _without_ways_back(steps: dict[str, list[str]], start: Iterable[str]) -> dict[str, list[str]]:
-    """The graph without the ways that lead back to where one came from: searched in depth from the start nodes, it has no cycle."""
+    """The graph without the ways that lead back to where one came from: what a search in depth from the start nodes leaves."""
     forward: dict[str, list[str]] = {node: [] for node in steps}
     entered: set[str] = set()
     left: set[str] = set()
