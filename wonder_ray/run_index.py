@@ -10,7 +10,7 @@ event, and a coordinator that reopens a run builds it anew. What has ended leave
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -170,10 +170,12 @@ class Index:
     def _await(self, token: Token) -> bool:
         """Note where a token waits; whether that is at a group's join, so that it has left its scope."""
         join_id = token.join_id or ""
-        self.arrivals.setdefault(join_id, {})[token.id] = None
         if join_id in self._groups:
+            self.arrivals.setdefault(join_id, {})[token.id] = None
             return True
-        self.queues.setdefault(join_id, {}).setdefault(token.transition_id or "", {})[token.id] = None
+        # Ordered ones, since these are taken from the front: a plain dict walks over all that was there to find its first.
+        self.arrivals.setdefault(join_id, OrderedDict())[token.id] = None
+        self.queues.setdefault(join_id, {}).setdefault(token.transition_id or "", OrderedDict())[token.id] = None
         self.touched_joins[join_id] = None
         return False
 
@@ -187,7 +189,8 @@ class Index:
         """Change a status and what is counted by it."""
         counts = self.counts
         counts[token.node_id, token.status] -= 1
-        counts[token.node_id, to] += 1
+        if token.join_id is None or to not in TERMINAL_TOKEN:  # arrivals that a join has consumed were no work of its node
+            counts[token.node_id, to] += 1
         token.status = to
 
     def make_ready(self, token: Token) -> None:
@@ -353,7 +356,7 @@ class Index:
                 self.touched_groups[group.id] = None
         for token in sorted(self._tokens.values(), key=lambda token: token.ordinal):
             if token.status in TERMINAL_TOKEN:
-                self.counts[token.node_id, token.status] += 1
+                self.counts[token.node_id, token.status] += token.join_id is None
             else:
                 self.enter(token)
         self.touched_limits.update(dict.fromkeys(self.limits))
