@@ -104,7 +104,7 @@ def test_show_believes_the_events_where_they_know_more(reader: Reader, prepared:
 def test_show_tells_how_runs_ended(reader: Reader, prepared: Prepared) -> None:
     completed, failed, queued = reader.show(COMPLETED), reader.show(FAILED), reader.show(QUEUED)
     assert (completed["status"], completed["output"], completed["error"]) == ("completed", prepared.completed.output, None)
-    assert completed["nodes"]["report"] == {"completed": 4}
+    assert completed["nodes"]["report"] == {"completed": 1}
     assert (failed["status"], failed["error"]["type"], failed["output"]) == ("failed", "Unlucky", None)
     assert (queued["status"], queued["nodes"], queued["events"]) == ("queued", {}, None)
 

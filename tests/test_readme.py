@@ -85,7 +85,7 @@ def _look_around(folder: Path) -> None:
 
 
 def _query(folder: Path) -> None:
-    snippet = DUCKDB.replace("storage/events", f"{folder}/storage/events")
+    snippet = DUCKDB.replace('Path.home() / ".wonder/', f'Path("{folder}") / "')
     result = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
     assert "count" in result.stdout

@@ -43,6 +43,15 @@ def test_the_commands_are_these() -> None:
     assert sorted(group.commands) == sorted({name.split()[0] for name in COMMANDS})  # type: ignore[attr-defined] # it is a group
 
 
+def test_a_run_that_reads_its_input_is_not_started_without_one(wonder: Call, tmp_path: Path) -> None:
+    flow = tmp_path / "flow.json"
+    flow.write_text('{"name": "f", "nodes": [{"id": "a", "kind": "action", "action": "os:getenv", "input": {"key": "input.k"}}]}')
+    found = wonder("run", flow, "--storage", tmp_path / "storage")
+    assert (found.code, found.out) == (2, "")
+    assert "--input" in found.err
+    assert not (tmp_path / "storage").exists()
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_every_option_is_documented(wonder: Call, command: str) -> None:
     found = wonder(*command.split(), "--help")

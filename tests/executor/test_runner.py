@@ -120,6 +120,18 @@ def test_a_cancelled_task_stops_as_a_whole() -> None:
         run_calls(spec_of(), [Call("t", 1, "k", b"{}")], loader=Functions(act), interrupted=lambda: True)
 
 
+def test_a_worker_that_is_told_to_go_costs_no_attempt() -> None:
+    """Ray turns a SIGTERM (`ray stop`, a pod's end) into a SystemExit that it marks: the task is lost, not failed by its user."""
+    leaving = SystemExit(1)
+    leaving.ray_terminate_msg = "The process receives a SIGTERM."  # type: ignore[attr-defined] # as Ray marks its own
+
+    def act() -> NoReturn:
+        raise leaving
+
+    with pytest.raises(SystemExit):
+        run_calls(spec_of(), [Call("t", 1, "k", b"{}")], loader=Functions(act))
+
+
 def test_an_action_error_names_its_type_and_whether_to_try_again() -> None:
     def act() -> NoReturn:
         raise ActionError("RateLimited", "429", retryable=False)

@@ -119,6 +119,19 @@ def test_a_reused_key_is_refused_with_what_differs(store: ResourcesStore) -> Non
     assert len(store.list_runs().runs) == 1
 
 
+def test_a_key_finds_its_run_when_only_the_code_bundle_is_another(store: ResourcesStore) -> None:
+    """A bundle holds the neighbours of a workflow's file: a note beside it must not make a retried start fail."""
+    versions = [store.put_definition(b'{"name":"crawl","nodes":[],"bundle":"%s"}' % code)[0] for code in (b"a", b"b")]
+    first, again = (
+        store.create_run(StartRequest(workflow_name="crawl", workflow_version=version, key="k")) for version in versions
+    )
+    assert again == (first[0], False)
+    assert first[0].workflow_version == versions[0]
+    other, _ = store.put_definition(b'{"name":"crawl","nodes":[1],"bundle":"b"}')
+    with pytest.raises(KeyConflictError, match="another version"):
+        store.create_run(StartRequest(workflow_name="crawl", workflow_version=other, key="k"))
+
+
 def test_a_repetition_by_key_outlives_a_new_version(store: ResourcesStore) -> None:
     run = start(store, "k")
     store.put_definition(b'{"name":"crawl","nodes":[2]}')

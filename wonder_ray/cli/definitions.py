@@ -110,6 +110,8 @@ def wfformat(
 
     if not file.is_file():
         raise DefinitionError(f"{file}: there is no such file")
+    if not out.parent.is_dir():
+        raise DefinitionError(f"--out {out}: there is no folder {out.parent}")
     definition = import_wfformat(file, runtime_scale=runtime_scale)
     dump_definition(definition, out)
     found = {"name": definition.name, "nodes": len(definition.nodes), "transitions": len(definition.transitions), "out": str(out)}

@@ -29,7 +29,10 @@ def logs(
         str | None, typer.Option(metavar="S", help="Only this service: coordinator, executor, resources, http, events, logs.")
     ] = None,
     level: Annotated[
-        str | None, typer.Option(metavar="L", help="This level or worse: debug, info, warning, error, critical.")
+        str | None,
+        typer.Option(
+            metavar="L", help="This level or worse: debug, info, warning, error, critical; info by default, all with --json."
+        ),
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="T", help="Not older: 90s, 15m, 1h, 2d, or a time (UTC).")] = None,
     until: Annotated[str | None, typer.Option(metavar="T", help="Older: as --since.")] = None,
@@ -52,9 +55,10 @@ def logs(
     if run is not None and run_option is not None and run != run_option:
         raise typer.BadParameter(f"two runs are given: {run!r} and {run_option!r}; give one")
     now_us = SystemClock().now_us()
+    default_level = None if json or where is not None or event_type is not None else "info"
     filters: dict[str, Any] = {
         "service": _one_of("--service", service, _services()),
-        "level": _one_of("--level", level, _levels()),
+        "level": _one_of("--level", level, _levels()) or default_level,
         "since_us": None if since is None else parse_time(since, now_us),
         "until_us": None if until is None else parse_time(until, now_us),
         "event_type": event_type,
@@ -64,7 +68,10 @@ def logs(
         _refuse_beside_where(filters)
         filters = {name: filters[name] for name in ("since_us", "until_us")}
     reader = Reader(storage)
-    for line in reader.logs(run if run is not None else run_option, where=where, limit=limit, **filters):
+    found = reader.logs(run if run is not None else run_option, where=where, limit=limit, **filters)
+    if len(found) == limit and not json:
+        warn(f"these are the newest {limit} lines; there may be older ones: --limit, --since, --until")
+    for line in found:
         if json:
             print_json(_as_json(line))
         else:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -11,12 +14,13 @@ import typer
 
 from wonder_ray.cli.options import Address, Detach, LastLineJson, Ref, Storage, WorkflowName
 from wonder_ray.cli.output import warn
-from wonder_ray.errors import ServiceUnavailableError, WonderError
+from wonder_ray.errors import InputError, ServiceUnavailableError, WonderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wonder_ray.client import Client, Run
+    from wonder_ray.definitions.models import WorkflowDefinition
     from wonder_ray.resources.records import RunRecord
 
 RAY_ADDRESS: Final = "RAY_ADDRESS"
@@ -65,6 +69,8 @@ def run(
     value, labels = parse_input(input_), parse_labels(label or [])
     loaded = load_flow(file, name)
     definition = loaded.definition
+    if input_ is None and definition.input is None and _reads_input(definition):
+        raise InputError(f"workflow {definition.name!r} reads its input, and none is given: --input JSON, @file, or - for stdin")
     InputSchema.of(definition.name, definition.input).check(value)  # before anything is started
     flow = loaded.startable(Layout(storage).prepare().root)
 
@@ -72,6 +78,14 @@ def run(
         return client.start(flow, value, key=key, trace=trace, labels=labels)
 
     carry_out(begin, address=address, storage=storage, json=json, detach=detach)
+
+
+def _reads_input(definition: WorkflowDefinition) -> bool:
+    """Whether a node that every run begins with takes a field out of the input, which fails when there is none."""
+    targets = {transition.target for transition in definition.transitions}
+    first = [node for node in definition.nodes if (node.id in definition.start) or not (definition.start or node.id in targets)]
+    texts = [text for node in first if node.kind != "compute" for text in node.input.values()]
+    return any(re.fullmatch(r"input\.[A-Za-z_]\w*", text) for text in texts)
 
 
 def resume(
@@ -115,7 +129,8 @@ def carry_out(
 
     run_id = ""
     try:
-        with connected(address, storage) as client:
+        # Ray prints what it has to say of dying workers to stdout, which is for the result alone.
+        with redirect_stdout(sys.stderr), connected(address, storage) as client:
             run = begin(client)
             run_id = run.id
             typer.echo(f"run {run_id}", err=True)

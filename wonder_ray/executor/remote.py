@@ -10,7 +10,8 @@ import signal
 import threading
 from contextlib import contextmanager
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import ray
@@ -103,6 +104,14 @@ _KINDS: tuple[tuple[type[BaseException], ErrorKind, bool], ...] = (
     (exceptions.UnserializableException, "code", False),
 )
 
+_MEANING: Final[MappingProxyType[type[BaseException], str]] = MappingProxyType(
+    {
+        exceptions.WorkerCrashedError: "the worker process died while it ran this: a crash in native code, os._exit, a signal, "
+        "or a machine short of memory; what it printed last is in `wonder logs RUN`"
+    }
+)
+"""In other words than Ray's, which point to files of a cluster that may be gone."""
+
 
 def explain_loss(error: BaseException) -> ErrorInfo:
     """Why there is no outcome at all: what `ray.get` of a submitted task raised, as the error of each of its calls.
@@ -113,7 +122,7 @@ def explain_loss(error: BaseException) -> ErrorInfo:
     cause = _ray_cause(error)
     for kind_of, kind, retryable in _KINDS:
         if isinstance(cause, kind_of):
-            return ErrorInfo(type(cause).__name__, _said(cause), retryable, kind)
+            return ErrorInfo(type(cause).__name__, _MEANING.get(kind_of) or _said(cause), retryable, kind)
     if isinstance(cause, exceptions.RayTaskError):  # raised around the runner: wonder-ray or its imports, not user code
         return ErrorInfo(
             type(cause.cause or cause).__name__, _said(cause), retryable=False, kind="code", stack=str(cause)[-16_000:]

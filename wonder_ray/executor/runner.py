@@ -139,7 +139,13 @@ class _Batch:
         await asyncio.gather(*(one(index, call) for index, call in enumerate(calls)))
 
     def is_stop(self, error: BaseException) -> bool:
-        """Whether the task was cancelled (as opposed to user code that raised the like)."""
+        """Whether the task is to end as a whole, as opposed to user code that raised the like.
+
+        It was cancelled; or Ray ends its worker (on SIGTERM, say), which it does by a SystemExit that it marks: the task is
+        then lost, and nobody's fault.
+        """
+        if isinstance(error, SystemExit):
+            return hasattr(error, "ray_terminate_msg")
         return isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)) and self._interrupted()
 
     def all_failed(self, calls: Sequence[Call], error: BaseException) -> list[Outcome]:
@@ -202,7 +208,7 @@ class _Attempt:
         with self._stack:
             self._duration_ms = (time.perf_counter() - self._started_s) * 1000
             if error is not None and self._batch.is_stop(error):
-                message = f"node {self._batch.spec.node_id!r}: stopped after {self._duration_ms:.0f} ms (timeout or cancel)"
+                message = f"node {self._batch.spec.node_id!r}: stopped after {self._duration_ms:.0f} ms"
                 self._batch.write("warning", "task_interrupted", message, duration_ms=self._duration_ms)
                 return False
             if error is not None:

@@ -25,6 +25,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
 from wonder_ray.clock import Clock, SystemClock
@@ -215,7 +216,7 @@ def _put_definition(connection: Connection, row: dict[str, Any]) -> bool:
 
 def _create_run(connection: Connection, request: StartRequest, run_id: str, now_us: int) -> tuple[RunRecord, bool]:
     if request.key is not None and (found := keyed_run_in(connection, request.workspace_id, request.key)):
-        return same_run(found, request), False
+        return same_run(found, _as_first_started(connection, found, request)), False
     if request.run_id and connection.execute(select(RUNS.c.run_id).where(RUNS.c.run_id == run_id)).first():
         return same_run(run_in(connection, run_id), request), False
     version = version_in(connection, request.workspace_id, request.workflow_name, request.workflow_version)
@@ -238,6 +239,23 @@ def _create_run(connection: Connection, request: StartRequest, run_id: str, now_
     )
     connection.execute(_CREATE_RUN, _row(run))
     return run, True
+
+
+def _as_first_started(connection: Connection, found: RunRecord, request: StartRequest) -> StartRequest:
+    """The request, in the version that the run has, when the two differ by their code alone.
+
+    A bundle holds what lies beside a workflow's file, too: a key must go on finding its run when a neighbour has changed.
+    """
+    versions = (found.workflow_version, request.workflow_version)
+    if None in versions or versions[0] == versions[1] or found.workflow_name != request.workflow_name:
+        return request
+    same = (DEFINITIONS.c.workspace_id == request.workspace_id) & (DEFINITIONS.c.name == request.workflow_name)
+    query = select(DEFINITIONS.c.definition).where(same & DEFINITIONS.c.version.in_(versions))
+    definitions = [decode(row) for row in connection.execute(query).scalars()]
+    without_code = {canonical({**definition, "bundle": None}) for definition in definitions}
+    if len(definitions) == len(versions) and len(without_code) == 1:
+        return msgspec.structs.replace(request, workflow_version=found.workflow_version)
+    return request
 
 
 def same_run(found: RunRecord, request: StartRequest) -> RunRecord:
