@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.helpers import SECONDS, Ledger, check_history, of_type, rows_of, service_pid
+from tests.integration.helpers import SECONDS, Ledger, check_history, coordinator_pid, of_type, rows_of, service_pid
 from wonder_ray.client import connect
 from wonder_ray.definitions.builder import Workflow
 from wonder_ray.definitions.joins import All, Append
@@ -177,7 +178,19 @@ def test_output_without_end_is_cut_and_harms_nobody(client: Client, actions: Any
     logs = service_pid("logs")
     before = memory_of(logs)
     run = client.start(single(actions.print_much, f"loud-{megabytes}", {"megabytes": "input.n"}), {"n": megabytes})
-    assert run.result(500) == {"result": megabytes}
+    coordinator = coordinator_pid(client, run, wait_until)
+    at_first = memory_of(coordinator)
+    most = at_first
+
+    def is_over() -> bool:
+        nonlocal most
+        with suppress(FileNotFoundError, ProcessLookupError):
+            most = max(most, memory_of(coordinator))
+        return run.record().ended
+
+    wait_until(is_over, 500, what="the end of the output")
+    assert run.result(SECONDS) == {"result": megabytes}
+    assert most - at_first < 30 * MEGABYTE
     assert memory_of(logs) - before < 150 * MEGABYTE
     lines = log_lines(client, wait_until, trace_id=run.id, event_type="%truncated%")
     assert lines
