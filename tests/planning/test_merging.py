@@ -8,7 +8,7 @@ import pytest
 
 from tests.cases.words import all_of, append, edge, node, workflow
 from tests.core import CoreRun, every_order
-from wonder_ray.definitions.models import Merge, WorkflowDefinition
+from wonder_ray.definitions.models import ComputeNode, Merge, WorkflowDefinition
 
 
 def three(join: Any, **last: Any) -> WorkflowDefinition:
@@ -105,3 +105,33 @@ def test_a_nested_write_of_a_branch_takes_over_what_lies_around_the_place() -> N
         output={"all": "state.all", "x": "state.x"},
     )
     assert CoreRun(flow).run().output == {"all": [{"one": 1, "two": 0}, {"one": 1, "two": 1}], "x": {"one": 1}}
+
+
+CONFLICT = {"state.x": "1", "state.x.y": "2"}
+
+
+@pytest.mark.parametrize("kind", ["action", "compute", "merge"])
+def test_assignments_that_stand_in_each_others_way_are_a_failure_and_not_a_crash(kind: str) -> None:
+    merges = [Merge(target=target, source=source) for target, source in (("state.x", "1"), ("state.x.y", "2"))]
+    flow = workflow(
+        [
+            node("a"),
+            ComputeNode(id="b", output=CONFLICT) if kind == "compute" else node("b", output=CONFLICT if kind == "action" else {}),
+            node("c"),
+        ],
+        edge("a", "b", group="g"),
+        edge("b", "c", join=all_of("g", *(merges if kind == "merge" else ()))),
+    )
+    run = CoreRun(flow).run()
+    assert run.error is not None
+    assert (run.status, run.error.type) == ("failed", "ExpressionError")
+
+
+def test_assignments_of_one_mapping_see_what_those_before_have_made() -> None:
+    output = {"state.list": "{}", "state.list.one": "1", "state.list.two.three": "3", "state.other.one": "1"}
+    flow = workflow(
+        [node("a", output={"state.list": "[1]"}), ComputeNode(id="b", output=output)],
+        edge("a", "b"),
+        output={"list": "state.list", "other": "state.other"},
+    )
+    assert CoreRun(flow).run().output == {"list": {"one": 1, "two": {"three": 3}}, "other": {"one": 1}}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from wonder_ray.decisions import Write
+from wonder_ray.definitions.targets import set_in
 from wonder_ray.errors import ExpressionError
 from wonder_ray.fold import target_of
 from wonder_ray.planning.scope import expression_scope
+from wonder_ray.values import own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -98,25 +101,31 @@ def output_writes(
     return writes
 
 
-def check_writes(state: RunState, scope_id: str, writes: Iterable[Write]) -> None:
+def check_writes(state: RunState, scope_id: str, writes: Sequence[Write]) -> None:
     """Raise an `ExpressionError` if one of the assignments would set a key of something that is no object."""
-    for write in writes:
-        target = target_of(write.target)
-        if len(target.path) == 1:
+    places = [(target_of(write.target), write) for write in writes]
+    if all(len(target.path) == 1 for target, _ in places):
+        return
+    view = state.view(scope_id)
+    often = Counter((target.root, target.path[0]) for target, _ in places)
+    tried: dict[tuple[str, str], dict[str, Any]] = {}
+    for target, write in places:
+        tree, key = view[target.root], (target.root, target.path[0])
+        if often[key] == 1:
+            _check_write(tree, target)
             continue
-        view = state.view(scope_id)
-        here: Any = view[target.root]
-        for depth, key in enumerate(target.path[:-1]):
-            here = here.get(key)
-            if here is None and key not in _at(view[target.root], target.path[:depth]):
-                break
-            if not isinstance(here, dict):
-                place = ".".join((target.root, *target.path[: depth + 1]))
-                msg = f"cannot set {write.target}: {place} is {here!r:.100}, not an object"
-                raise ExpressionError(msg)
+        if key not in tried:  # later assignments meet what earlier ones have made of the value: try them on a copy
+            tried[key] = own({key[1]: tree[key[1]]}) if key[1] in tree else {}
+        set_in(tried[key], target.path, write.value)
 
 
-def _at(tree: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        tree = tree[key]
-    return tree
+def _check_write(tree: Any, target: Target) -> None:
+    here = tree
+    for depth, key in enumerate(target.path[:-1], 1):
+        if key not in here:
+            return
+        here = here[key]
+        if not isinstance(here, dict):
+            place = ".".join((target.root, *target.path[:depth]))
+            msg = f"cannot set {target.text}: {place} is {here!r:.100}, not an object"
+            raise ExpressionError(msg)
