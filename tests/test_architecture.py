@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOP: Final = Path(__file__).parents[1]
 
-BASE: Final = frozenset({"errors", "ids", "clock", "settings", "values"})
+BASE: Final = frozenset({"addresses", "errors", "ids", "clock", "settings", "values"})
 MODEL: Final = frozenset({"definitions", "state", "decisions", "workflow_events", "run_index", "run_state", "fold"})
 AUTHORING: Final = frozenset({"definitions.builder", "definitions.parameters"})
 SERVICES: Final = frozenset({"blobs", "bundles", "events", "executor", "logs", "resources", "storage"})
@@ -27,6 +27,7 @@ ARROWS: Final = {
     "clock": frozenset[str](),  # time is an interface
     "ids": frozenset({"errors"}),  # ids are made and checked here
     "values": frozenset({"errors"}),  # JSON in and out
+    "addresses": frozenset({"errors"}),  # where a Ray may be
     "settings": frozenset({"errors", "values"}),  # what an installation chooses
     # The model: pure data and pure functions. None of it may see a clock.
     "definitions": frozenset({"errors", "ids", "values"}),  # a definition knows no run

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import ray
 
+from wonder_ray.addresses import check_reachable
 from wonder_ray.bundles.imports import refuse_while_importing
 from wonder_ray.bundles.pack import pack
 from wonder_ray.bundles.store import BundleStore
@@ -76,6 +77,7 @@ def connect(
         ray_options: More arguments for `ray.init`.
 
     Raises:
+        WonderError: Nothing listens at the address.
         StorageError: The folder cannot be used; nothing was started.
 
     Example:
@@ -83,8 +85,10 @@ def connect(
         ...     client.start(flow, {"n": 3}).result()
     """
     refuse_while_importing("connects to Ray")
-    layout = Layout(storage).prepare()
     started = not ray.is_initialized()
+    if started:
+        check_reachable(address or os.environ.get("RAY_ADDRESS"))
+    layout = Layout(storage).prepare()
     local = _init_ray(address, dict(ray_options or {})) if started else False
     try:
         return Client(layout, owns_ray=started, local=local)
@@ -105,6 +109,8 @@ def _init_ray(address: str | None, options: dict[str, Any]) -> bool:
         quiet["address"] = address
     chosen = quiet | options
     ray.init(**chosen)
+    if not chosen["log_to_driver"]:  # else what raylets report comes on stdout all the same, among what the script prints
+        ray._private.worker._worker_logs_enabled = False  # noqa: SLF001 - no public way
     return bool(chosen.get("address") == "local")
 
 

@@ -27,7 +27,7 @@ _canonical = msgspec.json.Encoder(order="sorted")
 DEPTH_MAX = 64
 
 
-def decode(data: bytes | str) -> Any:  # noqa: ANN401 - JSON is dynamic; callers narrow it
+def decode(data: bytes | str) -> Any:
     """The value of a JSON text; a `PayloadError` when it is none."""
     try:
         return _decoder.decode(data)
@@ -53,7 +53,7 @@ def canonical(value: object) -> bytes:
     return _canonical.encode(value)
 
 
-def own(value: Any) -> Any:  # noqa: ANN401 - JSON is dynamic; callers narrow it
+def own(value: Any) -> Any:
     """A deep copy of a JSON value: state owns what it holds, so that no later write can reach it through an alias."""
     if value is None or isinstance(value, (str, int, float)):
         return value

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from wonder_ray.addresses import check_reachable
 from wonder_ray.cli.options import Address, Detach, LastLineJson, Ref, Storage, WorkflowName
 from wonder_ray.cli.output import warn
-from wonder_ray.errors import InputError, ServiceUnavailableError, WonderError
+from wonder_ray.errors import InputError, WonderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,7 @@ def run(
     if input_ is None and definition.input is None and _reads_input(definition):
         raise InputError(f"workflow {definition.name!r} reads its input, and none is given: --input JSON, @file, or - for stdin")
     InputSchema.of(definition.name, definition.input).check(value)  # before anything is started
+    check_reachable(address or os.environ.get(RAY_ADDRESS))
     flow = loaded.startable(Layout(storage).prepare().root)
 
     def begin(client: Client) -> Run:
@@ -162,7 +164,7 @@ def connected(address: str | None, storage: Path | None) -> Client:
         return connect(address, storage=storage)
     except (ConnectionError, TimeoutError) as error:
         said = str(error).strip().splitlines()
-        raise ServiceUnavailableError(f"no Ray at {where or 'this machine'}: {said[0] if said else error}") from error
+        raise WonderError(said[0] if said else f"no Ray at {where or 'this machine'}: {error}") from error
 
 
 def token_at_hand() -> bool:
