@@ -379,3 +379,34 @@ def test_a_snapshot_says_how_the_run_stands() -> None:
     assert last.nodes["each"] == {"completed": 6}
     assert last.executor_pids == (7,)
     assert last.in_flight == 0
+
+
+# --- room ----------------------------------------------------------------------------------------------------------
+
+
+def test_nodes_that_share_a_lane_share_its_room() -> None:
+    """A wide graph of one action in many nodes must not flood the cluster: what is in flight is bounded by lane."""
+    flow = Workflow("wide", output={})
+    for i in range(50):
+        flow.node(f"n{i}", "m:same", input={"n": str(i)})
+    world = World(flow.definition(), None).open()
+    window = sum(len(task.calls) for task in world.out)
+    assert 0 < window < 50
+    finish(world)
+    assert world.status == "completed"
+    check(world)
+
+
+def test_room_that_a_withdrawn_task_frees_is_used() -> None:
+    """An attempt that timed out holds its slot until it has stopped; the next one must not wait for another message."""
+    world = World(chain(timeout_s=5, retry=Retry(max_attempts=2, backoff_s=0)), {"n": 1}, slots=1).open()
+    (stuck,) = world.out
+    world.tick(6)
+    world.tick(1)
+    assert world.out == [stuck]
+    stuck.lose(ErrorInfo("TaskCancelledError", "cancelled", retryable=False, kind="cancelled"))
+    world.handle()
+    assert [task.calls[0].attempt for task in world.out] == [2]
+    finish(world)
+    assert world.status == "completed"
+    check(world)

@@ -134,7 +134,9 @@ class Coordinator:
                     pass
         if self._is_due(now_us):
             batch.append(facts.Alarm())
-        if batch or self._may_go_on():
+        # A task that is off the account has made room, also when nothing it did is wanted any more.
+        freed = any(isinstance(message, Finished) for message in messages)
+        if batch or freed or self._may_go_on():
             self._turn(batch, keys, now_us)
         for reply in replies:
             reply()

@@ -7,6 +7,7 @@ the record and only then releases anything. The machine needs no Ray, no SQLite 
 from __future__ import annotations
 
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,7 +24,7 @@ from wonder_ray.storage.records import ContextDelta, TurnRecord
 from wonder_ray.values import encode_trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from wonder_ray.coordinator.traces import Tracer
     from wonder_ray.definitions.graph import Graph
@@ -53,12 +54,20 @@ class Machine:
         `Machine(graph, new_state(run_id), epoch=1).turn([StartRun(...)], now_us=now, room=lambda node: 100)`
     """
 
-    def __init__(self, graph: Graph, state: Folding, *, epoch: int, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        state: Folding,
+        *,
+        epoch: int,
+        tracer: Tracer | None = None,
+        lanes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.graph = graph
         self.state = state
         self.epoch = epoch
         self._router = Router(graph)
-        self._tasks = TaskManager(graph)
+        self._tasks = TaskManager(graph, lanes)
         self._tracer = tracer
         self._stamp = ev.Stamp(0, 0, 0, epoch)
         self._events: list[tuple[int, bytes]] = []
@@ -81,7 +90,7 @@ class Machine:
         Args:
             batch: The facts, in order of arrival.
             now_us: The turn's time.
-            room: How many more tokens of a node may be dispatched now, beside those in flight.
+            room: How many more tokens of a node's lane may be dispatched now, beside those in flight.
             keys: (message key, reply) to store with the turn.
 
         A turn that raises leaves the state half changed: nothing of it may be committed, and the machine is not to be used again.
@@ -130,11 +139,13 @@ class Machine:
         while True:
             self.state.admit()
             seen = len(self._dispatched)
-            decisions = self._tasks.prepare(self.state, room=lambda node: room(node) - sent[node], now_us=self._stamp.turn_now)
+            decisions = self._tasks.prepare(
+                self.state, room=lambda node: room(node) - sent[self._tasks.lane(node)], now_us=self._stamp.turn_now
+            )
             if self._tracer is not None and decisions:
                 self._trace("dispatch.batch.start", tokens=len(decisions))
             self._execute(decisions, "dispatch")
-            sent.update(token.node_id for token in self._dispatched[seen:])
+            sent.update(self._tasks.lane(token.node_id) for token in self._dispatched[seen:])
             if not self._settle():
                 return
 

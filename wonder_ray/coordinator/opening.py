@@ -144,8 +144,10 @@ def _coordinator(
     info = _run_info(claim.run)
     state = new_state(info.workflow_run_id) if stored is None else state_of(stored)
     tracer = Tracer(0 if stored is None else stored.last_trace_sequence) if claim.run.trace else None
-    machine = Machine(graph, state, epoch=claim.epoch, tracer=tracer)
-    dispatcher = Dispatcher(work_of(definition, graph, info, storage), ports.gateway, post, epoch=claim.epoch)
+    work = work_of(definition, graph, info, storage)
+    lanes = {node_id: node_work.lane for node_id, node_work in work.items()}
+    machine = Machine(graph, state, epoch=claim.epoch, tracer=tracer, lanes=lanes)
+    dispatcher = Dispatcher(work, ports.gateway, post, epoch=claim.epoch)
     shippers = [Shipper("events", info, claim.epoch, store, ports.sink, post, opened)]
     shippers[0].committed(state.run.sequence)
     if tracer is not None:

@@ -163,9 +163,9 @@ class _Batch:
         if self._log is not None:
             self._log.log(level, event_type, message, **fields)
 
-    def write_failure(self, error: ErrorInfo, **fields: Any) -> None:
+    def write_failure(self, error: ErrorInfo, node_id: str | None = None, **fields: Any) -> None:
         """The line `action_failed`."""
-        message = f"node {self.spec.node_id!r}: {error.type}: {error.message}"
+        message = f"node {(node_id or self.spec.node_id)!r}: {error.type}: {error.message}"
         self.write(
             "error", "action_failed", message, error_stack=error.stack, kind=error.kind, retryable=error.retryable, **fields
         )
@@ -187,6 +187,7 @@ class _Attempt:
     def __init__(self, batch: _Batch, call: Call) -> None:
         self._batch = batch
         self._call = call
+        self._node_id = call.node_id or batch.spec.node_id
         self._usage = Usage()
         self._stack = ExitStack()
         self._result: bytes | None = None
@@ -197,7 +198,7 @@ class _Attempt:
 
     def __enter__(self) -> Self:
         spec, call = self._batch.spec, self._call
-        node_id = call.node_id or spec.node_id
+        node_id = self._node_id
         context = TaskContext(spec.run_id, node_id, call.token_id, call.attempt, spec.epoch, call.idempotency_key)
         self._stack.enter_context(task_context(context, self._usage))
         self._stack.enter_context(log_context(node_id=node_id, token_id=call.token_id, attempt=call.attempt))
@@ -208,13 +209,13 @@ class _Attempt:
         with self._stack:
             self._duration_ms = (time.perf_counter() - self._started_s) * 1000
             if error is not None and self._batch.is_stop(error):
-                message = f"node {self._batch.spec.node_id!r}: stopped after {self._duration_ms:.0f} ms"
+                message = f"node {self._node_id!r}: stopped after {self._duration_ms:.0f} ms"
                 self._batch.write("warning", "task_interrupted", message, duration_ms=self._duration_ms)
                 return False
             if error is not None:
                 self._error = describe(error)
             if self._error is not None:
-                self._batch.write_failure(self._error)
+                self._batch.write_failure(self._error, self._node_id)
             return True
 
     def input(self) -> Any:
@@ -222,13 +223,13 @@ class _Attempt:
         try:
             return decode(self._call.input)
         except PayloadError as error:
-            raise InputError(f"node {self._batch.spec.node_id!r}: the input is {error}") from None
+            raise InputError(f"node {self._node_id!r}: the input is {error}") from None
 
     def finish(self, value: Any) -> None:
         """Take the result, or why it is none."""
         spec = self._batch.spec
         try:
-            self._result = encode_result(value, node_id=spec.node_id, bytes_max=spec.result_bytes_max)
+            self._result = encode_result(value, node_id=self._node_id, bytes_max=spec.result_bytes_max)
         except PayloadError as error:
             self._error = describe_result(error)
 

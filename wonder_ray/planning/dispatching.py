@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from wonder_ray.decisions import Decision, MarkForDispatch, UpdateTokenStatus
@@ -12,7 +13,7 @@ from wonder_ray.planning.scope import expression_scope
 from wonder_ray.state import Token, TokenStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from wonder_ray.definitions.graph import Graph, NodeSpec
     from wonder_ray.run_state import RunState
@@ -26,23 +27,34 @@ class TaskManager:
         that may be sent, in the order in which they became ready; a token whose input mapping fails is failed instead.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, lanes: Mapping[str, str] = MappingProxyType({})) -> None:
         self._graph = graph
+        self._lanes = lanes
+        """Node -> lane, where nodes share tasks and so the room for them."""
 
     def prepare(self, state: RunState, *, room: Callable[[str], int], now_us: int) -> list[Decision]:
-        """Decisions for the ready tokens of each node, as many as `room(node_id)` says."""
+        """Decisions for the ready tokens of each node, as many in a lane as `room(node_id)` says for its nodes."""
         decisions: list[Decision] = []
+        left: dict[str, int] = {}
         for node_id in list(state.index.ready):
-            node = self._graph.nodes[node_id]
-            if node.kind == "compute":
+            lane = self.lane(node_id)
+            if left.get(lane) == 0 or self._graph.nodes[node_id].kind == "compute":
                 continue
             queue = state.pending(node_id)
-            most = room(node_id) if queue else 0
-            if most > 0:
+            if queue:
+                most = left.get(lane)
+                most = max(0, room(node_id)) if most is None else most
                 ready = (state.tokens[token_id] for token_id in queue)
                 pending = (token for token in ready if token.status is TokenStatus.PENDING)
-                decisions.extend(self._dispatch(state, node, token, now_us) for token in islice(pending, most))
+                node = self._graph.nodes[node_id]
+                found = [self._dispatch(state, node, token, now_us) for token in islice(pending, most)]
+                left[lane] = most - len(found)
+                decisions += found
         return decisions
+
+    def lane(self, node_id: str) -> str:
+        """What shares the room of a node: by default the node itself."""
+        return self._lanes.get(node_id, node_id)
 
     def _dispatch(self, state: RunState, node: NodeSpec, token: Token, now_us: int) -> Decision:
         due_us = None if node.timeout_us is None else now_us + node.timeout_us
