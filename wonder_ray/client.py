@@ -53,8 +53,7 @@ if TYPE_CHECKING:
 
 CALL_SECONDS: Final = 60.0
 """How long a service may be away before its caller is told."""
-POLL_SECONDS: Final = 5.0
-"""How long one question to a coordinator may take; then the client looks whether it still lives."""
+POLL_SECONDS: Final = 5.0  # for one question to a coordinator; then the client looks whether it still lives
 RETRY_SECONDS: Final = 0.2
 FOLLOW_SECONDS: Final = 0.2
 FLUSH_SECONDS: Final = 30.0
@@ -126,26 +125,25 @@ class _Services:
             # What an earlier local Ray left unfinished waits for `resume`; what a lost cluster left goes on by itself.
             "directory": lambda: directory_service(storage, namespace=NAMESPACE, everything=not local),
         }
-        self._handles = {name: make() for name, make in self._makers.items()}  # they start beside each other
+        self.renew()
 
-    def try_once(self, service: str, method: str, *args: Any) -> None:
-        """Call a method whose failure is made good by others; it has arrived when this returns, if the service is there."""
-        with suppress(ray.exceptions.RayError):
-            ray.get(getattr(self._handles[service], method).remote(*args), timeout=POLL_SECONDS)
+    def renew(self) -> None:
+        """Make what is missing; they start beside each other."""
+        self._handles = {name: make() for name, make in self._makers.items()}
 
-    def call(self, service: str, method: str, *args: Any, **named: Any) -> Any:
+    def call(self, service: str, method: str, *args: Any, within_s: float = CALL_SECONDS, **named: Any) -> Any:
         """Call a method; its errors arrive as themselves. Every method may be repeated, so an unanswered call is."""
-        deadline = time.monotonic() + CALL_SECONDS
+        deadline = time.monotonic() + within_s
         deaths = 0
         while True:
             try:
-                call = getattr(self._handles[service], method).remote(*args, **named)
-                return ray.get(call, timeout=max(RETRY_SECONDS, deadline - time.monotonic()))
+                ref = getattr(self._handles[service], method).remote(*args, **named)
+                return ray.get(ref, timeout=max(RETRY_SECONDS, deadline - time.monotonic()))
             except ray.exceptions.ActorDiedError as error:  # for good: it could not start, or somebody has killed it
                 deaths += 1
                 if deaths >= FAILURES_MAX:
                     raise why_dead(service, error) from None
-                self._handles[service] = self._makers[service]()
+                self.renew()
             except ray.exceptions.RayError as error:
                 meant = unwrap(error)
                 if not isinstance(meant, ServiceUnavailableError) or time.monotonic() > deadline:
@@ -229,7 +227,8 @@ class Client:
         )
         record, _ = self._services.call("resources", "start_run", request)
         if not record.ended:
-            self._services.try_once("directory", "activate", record.run_id)  # else the directory finds the run queued
+            with suppress(ServiceUnavailableError):  # the directory finds queued runs by itself, if not at once
+                self._services.call("directory", "activate", record.run_id, within_s=POLL_SECONDS)
         return Run(self, record)
 
     def register(self, flow: Workflow | WorkflowDefinition) -> str:
@@ -338,6 +337,7 @@ class Run:
         passing = not isinstance(error, WonderError) or isinstance(error, (StaleEpochError, ServiceUnavailableError))
         if not passing:
             raise error from None
+        self._services.renew()  # it may be one of them that it lacks
         if self._failures >= FAILURES_MAX:
             said = f"{type(error).__name__}: {str(error).strip().rpartition(chr(10))[2]}"
             raise WonderError(f"run {self.id}: its coordinator keeps failing: {said}; see `wonder logs {self.id}`") from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.helpers import SERVICES, Ledger
+from tests.integration.helpers import Ledger, kill_services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,18 +43,10 @@ def client(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) ->
     """A client of the session's Ray, whose services keep to one folder."""
     from wonder_ray.client import connect
 
-    _kill_services(ray_cluster)
+    kill_services()
     with connect(storage=tmp_path_factory.mktemp("integration") / "storage") as connected:
         yield connected
-    _kill_services(ray_cluster)
-
-
-def _kill_services(cluster: RayCluster) -> None:
-    import ray
-
-    for found in ray.util.list_named_actors(all_namespaces=True):
-        if found["namespace"] == cluster.namespace and found["name"] in SERVICES:
-            ray.kill(ray.get_actor(found["name"], namespace=cluster.namespace))
+    kill_services()
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.conftest import WaitUntil
     from wonder_ray.client import Client, Run
 
+NAMESPACE = "wonder"
 SERVICES = ("events", "logs", "resources", "directory")
 SECONDS = 90.0
 """How long anything may take on a busy machine."""
@@ -129,6 +130,13 @@ def service_pid(name: str) -> int:
     actor = ray.get_actor(name, namespace="wonder")
     answer = ray.get(actor.ping.remote(), timeout=SECONDS)
     return int(answer["pid"] if isinstance(answer, dict) else answer)
+
+
+def kill_services() -> None:
+    """End the cluster's services for good: whoever needs them makes new ones."""
+    for found in ray.util.list_named_actors(all_namespaces=True):
+        if found["namespace"] == NAMESPACE and found["name"] in SERVICES:
+            ray.kill(ray.get_actor(found["name"], namespace=NAMESPACE))
 
 
 def in_flight_at_restart(rows: list[dict[str, Any]]) -> int:

@@ -140,11 +140,12 @@ def test_a_run_survives_the_death_of_a_service(
     assert service_pid(service) != pid
 
 
-def test_a_start_is_repeated_while_the_registry_restarts(client: Client, actions: Any, ledger: Ledger) -> None:
+def test_a_run_begins_while_the_services_restart(client: Client, actions: Any, ledger: Ledger) -> None:
     before = {record.run_id for record in client.runs(workflow="patient-start", limit=100)}
     flow = fan_out(actions, "patient-start")
     client.register(flow)
     kill_hard(service_pid("resources"))
+    kill_hard(service_pid("events"))
     run = client.start(flow, {"n": 3, "ledger": str(ledger)})
     check_result(run, 3)
     assert {record.run_id for record in client.runs(workflow="patient-start", limit=100)} - before == {run.id}

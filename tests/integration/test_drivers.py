@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import ray
 
-from tests.integration.helpers import SECONDS, Ledger, check_history, kill_hard, service_pid
+from tests.integration.helpers import SECONDS, Ledger, check_history, kill_hard, kill_services, service_pid
+from wonder_ray.client import connect
 from wonder_ray.errors import WonderError
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def drive(script: Path, cluster: RayCluster, client: Client, *args: object) -> subprocess.Popen[str]:
-    command = [sys.executable, str(script), cluster.gcs_address, str(client.storage.root), *map(str, args)]
+def drive(script: Path, cluster: RayCluster, storage: Path, *args: object) -> subprocess.Popen[str]:
+    command = [sys.executable, str(script), cluster.gcs_address, str(storage), *map(str, args)]
     environment = {**os.environ, "PYTHONPATH": str(TOP)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -97,7 +98,7 @@ def told(driver: subprocess.Popen[str]) -> tuple[str, Any]:
 def test_two_drivers_at_once_get_their_own_results(
     script: Path, ray_cluster: RayCluster, client: Client, wait_until: WaitUntil
 ) -> None:
-    drivers = [drive(script, ray_cluster, client, "labels", name, 60) for name in ("red", "blue")]
+    drivers = [drive(script, ray_cluster, client.storage.root, "labels", name, 60) for name in ("red", "blue")]
     for name, driver in zip(("red", "blue"), drivers, strict=True):
         run_id, result = told(driver)
         assert result == {"all": [f"{name}-{n}" for n in range(60)]}
@@ -112,7 +113,7 @@ def test_a_run_goes_on_without_its_driver_and_its_files(
     copy = tmp_path / "code" / "gone_flow.py"
     copy.parent.mkdir()
     copy.write_text(script.read_text())
-    driver = drive(copy, ray_cluster, client, "patient", gate, ledger)
+    driver = drive(copy, ray_cluster, client.storage.root, "patient", gate, ledger)
     run_id, _ = told(driver)
     assert driver.returncode == -9, "the driver was killed as soon as the run was started"
     copy.unlink()
@@ -123,6 +124,25 @@ def test_a_run_goes_on_without_its_driver_and_its_files(
     assert run.result(SECONDS) == {"path": f"{gate}-1"}
     check_history(client, run, wait_until)
     assert ledger.path.read_text() == "waiting\n"
+
+
+def test_the_driver_that_started_the_services_takes_nothing_with_it(
+    script: Path, ray_cluster: RayCluster, client: Client, ledger: Ledger, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    """It alone had a runtime environment, and its job is over while the run is in the middle."""
+    kill_services()
+    gate, storage = tmp_path / "gate", tmp_path / "storage"
+    driver = drive(script, ray_cluster, storage, "patient", gate, ledger)
+    run_id, _ = told(driver)
+    wait_until(ledger.path.exists, SECONDS, what="the first node")
+    with connect(storage=storage) as other:
+        run = other.run(run_id)
+        assert run.wait(0.2) is None
+        gate.touch()
+        assert run.result(SECONDS) == {"path": f"{gate}-1"}
+        assert {row["epoch"] for row in check_history(other, run, wait_until)} == {1}
+    kill_services()
+    assert client.runs(limit=1), "the client of the other storage finds its services anew"
 
 
 def test_a_run_that_nobody_activated_is_found_queued(client: Client, actions: Any, wait_until: WaitUntil) -> None:
@@ -153,7 +173,6 @@ def test_everything_named_lives_in_one_namespace(client: Client, ray_cluster: Ra
 
 def test_a_file_that_starts_a_run_when_it_is_imported_is_told_so(client: Client, tmp_path: Path, wait_until: WaitUntil) -> None:
     from wonder_ray.bundles.imports import import_space
-    from wonder_ray.client import connect
 
     with import_space().importing(tmp_path):
         with pytest.raises(WonderError, match="__main__"):
