@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.coordinator.fakes import RUN_ID, FakeGateway, FakeLog, FakeRegistry, FakeServices, FakeSink
-from tests.coordinator.test_coordinator import chain
+from tests.coordinator.flows import chain
 from wonder_ray.clock import SystemClock
 from wonder_ray.coordinator.host import CoordinatorHost
 from wonder_ray.coordinator.opening import Ports
