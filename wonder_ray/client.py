@@ -20,7 +20,7 @@ from wonder_ray.bundles.imports import refuse_while_importing
 from wonder_ray.bundles.pack import pack
 from wonder_ray.bundles.store import BundleStore
 from wonder_ray.clock import SystemClock
-from wonder_ray.coordinator.actor import NAMESPACE, actor_name
+from wonder_ray.coordinator.actor import actor_name
 from wonder_ray.coordinator.directory.actor import get_or_create as directory_service
 from wonder_ray.definitions.builder import Workflow
 from wonder_ray.definitions.validation import check
@@ -33,7 +33,7 @@ from wonder_ray.errors import (
     WonderError,
 )
 from wonder_ray.events.actor import get_or_create as events_service
-from wonder_ray.ids import new_run_id
+from wonder_ray.ids import NAMESPACE, new_run_id
 from wonder_ray.logs.actor import get_or_create as log_service
 from wonder_ray.resources.actor import get_or_create as resources_service
 from wonder_ray.resources.actor import unwrap, why_dead

@@ -14,9 +14,12 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from typing import Final
 
 from wonder_ray.errors import DefinitionError, WonderError
 
+NAMESPACE: Final = "wonder"
+"""The Ray namespace that all named actors live in."""
 RUN_ID_PATTERN = re.compile(r"run_[0-9a-f]{12}_[0-9a-f]{16}")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 

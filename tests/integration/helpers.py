@@ -119,6 +119,12 @@ def _opened(client: Client, run: Run) -> dict[str, Any]:
     return holder if "epoch" in holder else {}
 
 
+def completed_tokens(run: Run) -> int:
+    """How many tokens have completed, as the coordinator last told."""
+    snapshot = run.status()
+    return 0 if snapshot is None else sum(counts.get("completed", 0) for counts in snapshot.nodes.values())
+
+
 def kill_hard(pid: int) -> None:
     """As the kernel does it when memory is short."""
     with suppress(ProcessLookupError):

@@ -18,6 +18,7 @@ from tests.integration.helpers import (
     SECONDS,
     Ledger,
     check_history,
+    completed_tokens,
     coordinator_pid,
     fan_out,
     in_flight_at_restart,
@@ -247,8 +248,3 @@ def test_an_imported_workflow_survives_its_coordinator(client: Client, tmp_path:
     check_resumed(rows, 1)
     assert set(Counter(row["node_id"] for row in of_type(rows, "node_completed")).values()) == {1}
     assert len(of_type(rows, "node_completed")) == 121
-
-
-def completed_tokens(run: Run) -> int:
-    snapshot = run.status()
-    return 0 if snapshot is None else sum(counts.get("completed", 0) for counts in snapshot.nodes.values())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.integration.helpers import SECONDS, check_history, coordinator_pid, kill_hard
+from tests.integration.helpers import SECONDS, check_history, completed_tokens, coordinator_pid, kill_hard
 from wonder_ray.interop.wfformat import import_wfformat
 
 if TYPE_CHECKING:
@@ -53,17 +53,11 @@ def test_it_does_although_its_coordinator_is_killed_halfway(client: Client, wait
     definition = import_wfformat(file, runtime_scale=SCALES[name])
     run = client.start(definition)
     pid = coordinator_pid(client, run, wait_until)
-    wait_until(lambda: completed(run) >= len(definition.nodes) // 3, SECONDS, what="a third of the tasks")
+    wait_until(lambda: completed_tokens(run) >= len(definition.nodes) // 3, SECONDS, what="a third of the tasks")
     kill_hard(pid)
     assert run.result(SECONDS) == {"digest": digest, "tasks": len(definition.nodes) - 1}
     check_once(client, run, wait_until, len(definition.nodes))
     assert run.record().epoch == 2, "it was killed too late to matter"
-
-
-def completed(run: Run) -> int:
-    """How many nodes have completed, as the coordinator last told."""
-    snapshot = run.status()
-    return 0 if snapshot is None else sum(counts.get("completed", 0) for counts in snapshot.nodes.values())
 
 
 def check_once(client: Client, run: Run, wait_until: WaitUntil, nodes: int) -> None:

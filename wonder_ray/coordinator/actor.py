@@ -24,6 +24,7 @@ from wonder_ray.coordinator.host import CoordinatorHost
 from wonder_ray.coordinator.opening import Claim, Ports
 from wonder_ray.errors import ServiceUnavailableError, StaleEpochError, WonderError
 from wonder_ray.executor.remote import decode_outcomes, explain_loss, submit
+from wonder_ray.ids import NAMESPACE
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
 from wonder_ray.planning.facts import CancelRun
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from wonder_ray.executor.protocol import Call, TaskSpec
 
 T = TypeVar("T")
-NAMESPACE: Final = "wonder"
 MAX_RESTARTS: Final = 100
 """By Ray alone, after crashes; whoever asks for the run starts it anew after that."""
 CALL_SECONDS: Final = 60.0

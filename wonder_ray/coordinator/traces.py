@@ -19,27 +19,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from wonder_ray import workflow_events as ev
+from wonder_ray.events.lines import TraceLine
 from wonder_ray.fold import fan_out_token_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wonder_ray.decisions import Decision
-
-
-class TraceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One trace event."""
-
-    sequence_number: int
-    turn: int
-    timestamp: int
-    epoch: int
-    event_type: str
-    category: str
-    node_id: str | None = None
-    token_id: str | None = None
-    duration_ms: float | None = None
-    payload: str | None = None
 
 
 class Tracer:
@@ -68,7 +54,7 @@ class Tracer:
     def add(self, event_type: str, *, node_id: str | None = None, token_id: str | None = None, **payload: Any) -> None:
         """Note one trace event; `duration_ms` in the payload becomes a column."""
         self._sequence += 1
-        row = TraceRow(
+        line = TraceLine(
             sequence_number=self._sequence,
             turn=self._turn,
             timestamp=self._now_us,
@@ -80,7 +66,7 @@ class Tracer:
             duration_ms=payload.pop("duration_ms", None),
             payload=msgspec.json.encode(payload).decode() if payload else None,
         )
-        self._rows.append((self._sequence, msgspec.json.encode(row)))
+        self._rows.append((self._sequence, msgspec.json.encode(line)))
 
     def decisions(self, cause: str, decisions: list[Decision]) -> None:
         """What planners answered."""

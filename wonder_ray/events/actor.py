@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from wonder_ray.ids import NAMESPACE
+
 # Whoever gets a handle of an actor imports its module: what the service itself needs (pyarrow) is imported where it runs.
 if TYPE_CHECKING:
     from wonder_ray.events.query import EventRow, TraceRow
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from wonder_ray.logs.client import LogClient
 
 ACTOR_NAME: Final = "events"
-NAMESPACE: Final = "wonder"
 MAX_CONCURRENCY: Final = 1000
 
 

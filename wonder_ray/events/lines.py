@@ -43,7 +43,7 @@ class EventLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     metadata: str | None = None
 
 
-class TraceLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class TraceLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One trace event as it is sent; absent fields are null."""
 
     sequence_number: Int64

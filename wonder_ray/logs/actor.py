@@ -23,6 +23,7 @@ import msgspec
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from wonder_ray.ids import NAMESPACE
 from wonder_ray.logs.record import LogLine, bounded, dropped_line
 from wonder_ray.logs.service import LogService, LogStats, ServiceLimits
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ACTOR_NAME = "logs"
-NAMESPACE = "wonder"
 _PENDING_CALLS_MAX = 256  # batches of one sender that wait for the actor, about 60 MB at the very worst
 _LOOKUP_INTERVAL_S = 1.0
 

@@ -21,6 +21,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
+from wonder_ray.ids import NAMESPACE
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from wonder_ray.resources.records import DefinitionRecord, RunPage, RunProjection, RunRecord, StartRequest
 
 ACTOR_NAME: Final = "resources"
-NAMESPACE: Final = "wonder"
 _GROUPS: Final = {"write": 32, "read": 4}
 
 

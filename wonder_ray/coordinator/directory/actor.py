@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from wonder_ray.coordinator.actor import NAMESPACE, start
+from wonder_ray.coordinator.actor import start
+from wonder_ray.ids import NAMESPACE
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
 
