@@ -94,6 +94,26 @@ def test_a_repetition_by_key_holds_even_if_the_latest_version_would_refuse_it(se
     service.start_run(StartRequest(workflow_name="crawl", workflow_version=run.workflow_version, input=GOOD))
 
 
+def test_a_repetition_by_run_id_holds_even_if_the_latest_version_would_refuse_it(service: ResourcesService) -> None:
+    """A parent repeats the start of its child after a crash, by name and id."""
+    request = StartRequest(workflow_name="crawl", workflow_version="latest", input=GOOD, run_id=f"run_{1:012x}_{1:016x}", depth=1)
+    child, created = service.start_run(request)
+    assert created
+    service.put_definition(b'{"name":"crawl","nodes":[],"input":{"type":"integer"}}')
+    assert service.start_run(request) == (child, False)
+
+
+def test_a_key_finds_its_run_when_only_the_code_bundle_is_another(service: ResourcesService) -> None:
+    requests = [
+        StartRequest(
+            workflow_name="walk", key="k", workflow_version=service.put_definition(b'{"name":"walk","bundle":"%s"}' % code)
+        )
+        for code in (b"a", b"b")
+    ]
+    (first, _), (again, created) = map(service.start_run, requests)
+    assert (again, created) == (first, False)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -106,6 +126,7 @@ def test_a_repetition_by_key_holds_even_if_the_latest_version_would_refuse_it(se
         {"labels": {str(i): "" for i in range(100)}},
         {"labels": {"a": "x" * 300}},
         {"run_id": "mine"},
+        {"depth": -1},
         {"workflow_name": "unknown"},
     ],
 )

@@ -27,6 +27,7 @@ BUSY_TIMEOUT_S: Final = 30.0
 DATABASE_ERRORS: Final = (SQLAlchemyError, sqlite3.Error)
 """While a connection is being set up, the driver's own errors come through."""
 _WRITE: Final = "wonder_write"
+_ADDED_IN_2: Final = ("parent_token_id TEXT", "depth INTEGER DEFAULT '0' NOT NULL", "fork BLOB")
 _PRAGMAS: Final = ("synchronous=EXTRA", "foreign_keys=ON", "trusted_schema=OFF")
 
 
@@ -81,10 +82,18 @@ def prepare_schema(engine: Engine, path: str) -> None:
             connection.execute(text(f"PRAGMA application_id = {APPLICATION_ID}"))
             connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
             return
+        _upgrade(connection, application, found)
         check_schema(connection, path)
         if (damage := connection.execute(text("PRAGMA quick_check(1)")).scalar()) != "ok":
             msg = f"{path} is damaged ({damage}): restore it from a backup, or move it away and start anew"
             raise StorageError(msg)
+
+
+def _upgrade(connection: Connection, application: int, version: int) -> None:
+    if application == APPLICATION_ID and version == 1:
+        for column in _ADDED_IN_2:
+            connection.execute(text(f"ALTER TABLE runs ADD COLUMN {column}"))
+        connection.execute(text("PRAGMA user_version = 2"))
 
 
 def check_schema(connection: Connection, path: str) -> None:

@@ -119,10 +119,16 @@ class Reads(ABC):
 
 def run_in(connection: Connection, run_id: str) -> RunRecord:
     """The run with this id, within a transaction."""
-    row = connection.execute(_RUN_BY_ID, {"b_run_id": run_id}).one_or_none()
-    if row is None:
+    found = find_run_in(connection, run_id)
+    if found is None:
         raise RunNotFoundError(_no_single_match(run_id, []))
-    return record(row)
+    return found
+
+
+def find_run_in(connection: Connection, run_id: str) -> RunRecord | None:
+    """The run with this id, if any, within a transaction."""
+    row = connection.execute(_RUN_BY_ID, {"b_run_id": run_id}).one_or_none()
+    return None if row is None else record(row)
 
 
 def keyed_run_in(connection: Connection, workspace_id: str, key: str) -> RunRecord | None:
@@ -133,6 +139,7 @@ def keyed_run_in(connection: Connection, workspace_id: str, key: str) -> RunReco
 
 def version_in(connection: Connection, workspace_id: str, name: str, version: str | None) -> str:
     """The version itself if it is registered, by default the latest one, within a transaction."""
+    version = None if version == LATEST else version
     query = _VERSION if version else _LATEST_VERSION
     wanted = {"b_version": version} if version else {}
     found = connection.execute(query, {"b_workspace": workspace_id, "b_name": name} | wanted).scalar()

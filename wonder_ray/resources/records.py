@@ -15,7 +15,7 @@ from wonder_ray.state import TERMINAL_RUN, RunStatus
 DEFAULT_WORKSPACE: Final = "default"
 DEFAULT_PROJECT: Final = "default"
 LATEST: Final = "latest"
-"""The alias of the newest run, wherever a run id is taken from a user."""
+"""The alias of the newest run, wherever a run id is taken from a user, and of the newest version of a workflow."""
 
 
 class DefinitionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +47,12 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     workflow_version: str
     root_run_id: str
     parent_run_id: str | None
+    parent_token_id: str | None = None
+    """The parent's token that waits for it."""
+    depth: int = 0
+    """How many runs it is nested in."""
+    fork: bytes | None = None
+    """JSON: `{"run_id", "sequence", "changes"}`; it started from that run's state at that event. None: from its beginning."""
     input: bytes
     """JSON, as it was given."""
     trace: bool
@@ -82,7 +88,7 @@ class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     workflow_name: str
     workflow_version: str | None = None
-    """None is the latest version; a repetition by `key` then matches whatever version the first start found."""
+    """None (or `latest`) is the latest version; a repetition then matches whatever version the first start found."""
     input: bytes = b"null"
     """JSON."""
     key: str | None = None
@@ -92,6 +98,10 @@ class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     root_run_id: str | None = None
     """None: the run is its own root."""
     parent_run_id: str | None = None
+    parent_token_id: str | None = None
+    depth: int = 0
+    fork: bytes | None = None
+    """See `RunRecord`, as the two before."""
     trace: bool = False
     labels: dict[str, str] = {}
 

@@ -35,9 +35,17 @@ from wonder_ray.errors import (
     WonderError,
 )
 from wonder_ray.ids import check_name
-from wonder_ray.resources.records import DEFAULT_WORKSPACE, DefinitionRecord, RunPage, RunProjection, RunRecord, StartRequest
+from wonder_ray.resources.records import (
+    DEFAULT_WORKSPACE,
+    LATEST,
+    DefinitionRecord,
+    RunPage,
+    RunProjection,
+    RunRecord,
+    StartRequest,
+)
 from wonder_ray.resources.schema import InputSchema
-from wonder_ray.resources.store import ResourcesStore, same_run
+from wonder_ray.resources.store import ResourcesStore
 from wonder_ray.values import check_json, decode
 
 if TYPE_CHECKING:
@@ -166,9 +174,9 @@ class ResourcesService:
         with self._logged("start_run", workspace_id=request.workspace_id, project_id=request.project_id):
             _check_request(request)
             value = _decode_input(request)
-            if request.key is not None and (found := self._store.find_run(request.key, workspace_id=request.workspace_id)):
+            if found := self._store.started_before(request):
                 # Before the schema: a repetition holds even if a newer version would refuse the input.
-                return same_run(found, request), False
+                return found, False
             self._input_schema(request).check(value)
             run, created = self._store.create_run(request)
             if created:
@@ -178,7 +186,7 @@ class ResourcesService:
 
     def _input_schema(self, request: StartRequest) -> InputSchema:
         version = request.workflow_version
-        if version is not None and (known := self._known_schema(request.workspace_id, version)):
+        if version not in {None, LATEST} and (known := self._known_schema(request.workspace_id, version)):
             return known
         found = self._store.get_definition(request.workflow_name, version, workspace_id=request.workspace_id)
         if known := self._known_schema(request.workspace_id, found.version):
@@ -279,6 +287,8 @@ def _check_request(request: StartRequest) -> None:
     check_name(request.workflow_name, "workflow")
     if request.key is not None and not (1 <= len(request.key) <= KEY_MAX and request.key.isprintable()):
         raise WonderError(f"key {request.key[:80]!r} cannot be used: 1 to {KEY_MAX} printable characters")
+    if request.depth < 0:
+        raise WonderError(f"a run cannot be nested {request.depth} deep: 0 is a run that no other has started")
     if len(request.labels) > LABELS_MAX or any(len(text) > LABEL_CHARS_MAX for pair in request.labels.items() for text in pair):
         raise WonderError(f"a run has at most {LABELS_MAX} labels, of at most {LABEL_CHARS_MAX} characters")
 

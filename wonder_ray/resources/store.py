@@ -33,8 +33,8 @@ from wonder_ray.errors import DefinitionError, KeyConflictError, StaleEpochError
 from wonder_ray.ids import check_name, check_run_id, new_run_id
 from wonder_ray.resources.engine import DATABASE_ERRORS, MEMORY, open_engine, prepare_schema, sqlite_path, translate, writing
 from wonder_ray.resources.group_commit import GroupCommit
-from wonder_ray.resources.reads import Reads, keyed_run_in, run_in, version_in
-from wonder_ray.resources.records import DEFAULT_WORKSPACE, RunProjection, RunRecord, StartRequest
+from wonder_ray.resources.reads import Reads, find_run_in, keyed_run_in, run_in, version_in
+from wonder_ray.resources.records import DEFAULT_WORKSPACE, LATEST, RunProjection, RunRecord, StartRequest
 from wonder_ray.resources.tables import DEFINITIONS, RUNS, SERVICE_EPOCHS
 from wonder_ray.state import TERMINAL_RUN, RunStatus
 from wonder_ray.storage.filesystem import refuse_network
@@ -129,6 +129,10 @@ class ResourcesStore(Reads):
         run_id = check_run_id(request.run_id) if request.run_id else new_run_id(now_us)
         return self._write("create_run", lambda c: _create_run(c, request, run_id, now_us))
 
+    def started_before(self, request: StartRequest) -> RunRecord | None:
+        """The run that this request has created already, if it has; a `KeyConflictError` as from `create_run`."""
+        return self._read("started_before", lambda c: _started_before(c, request))
+
     def take_epoch(self, run_id: str, known: int, placement: dict[str, Any] | None) -> int:
         """A new epoch for a run's coordinator: above the stored one and above `known` (by the event service and the run's file).
 
@@ -215,10 +219,8 @@ def _put_definition(connection: Connection, row: dict[str, Any]) -> bool:
 
 
 def _create_run(connection: Connection, request: StartRequest, run_id: str, now_us: int) -> tuple[RunRecord, bool]:
-    if request.key is not None and (found := keyed_run_in(connection, request.workspace_id, request.key)):
-        return same_run(found, _as_first_started(connection, found, request)), False
-    if request.run_id and connection.execute(select(RUNS.c.run_id).where(RUNS.c.run_id == run_id)).first():
-        return same_run(run_in(connection, run_id), request), False
+    if found := _started_before(connection, request):
+        return found, False
     version = version_in(connection, request.workspace_id, request.workflow_name, request.workflow_version)
     run = RunRecord(
         run_id=run_id,
@@ -229,6 +231,9 @@ def _create_run(connection: Connection, request: StartRequest, run_id: str, now_
         workflow_version=version,
         root_run_id=request.root_run_id or run_id,
         parent_run_id=request.parent_run_id,
+        parent_token_id=request.parent_token_id,
+        depth=request.depth,
+        fork=request.fork,
         input=request.input,
         trace=request.trace,
         labels=request.labels,
@@ -241,13 +246,21 @@ def _create_run(connection: Connection, request: StartRequest, run_id: str, now_
     return run, True
 
 
+def _started_before(connection: Connection, request: StartRequest) -> RunRecord | None:
+    if request.key is not None and (found := keyed_run_in(connection, request.workspace_id, request.key)):
+        return _same_run(found, _as_first_started(connection, found, request))
+    if request.run_id and (found := find_run_in(connection, request.run_id)):
+        return _same_run(found, request)
+    return None
+
+
 def _as_first_started(connection: Connection, found: RunRecord, request: StartRequest) -> StartRequest:
     """The request, in the version that the run has, when the two differ by their code alone.
 
     A bundle holds what lies beside a workflow's file, too: a key must go on finding its run when a neighbour has changed.
     """
     versions = (found.workflow_version, request.workflow_version)
-    if None in versions or versions[0] == versions[1] or found.workflow_name != request.workflow_name:
+    if None in versions or LATEST in versions or versions[0] == versions[1] or found.workflow_name != request.workflow_name:
         return request
     same = (DEFINITIONS.c.workspace_id == request.workspace_id) & (DEFINITIONS.c.name == request.workflow_name)
     query = select(DEFINITIONS.c.definition).where(same & DEFINITIONS.c.version.in_(versions))
@@ -258,7 +271,7 @@ def _as_first_started(connection: Connection, found: RunRecord, request: StartRe
     return request
 
 
-def same_run(found: RunRecord, request: StartRequest) -> RunRecord:
+def _same_run(found: RunRecord, request: StartRequest) -> RunRecord:
     """The run that a repeated start finds; a `KeyConflictError` unless the request is the one that created it."""
     differs = [
         what
@@ -266,7 +279,9 @@ def same_run(found: RunRecord, request: StartRequest) -> RunRecord:
             ("workspace", found.workspace_id != request.workspace_id),
             ("key", found.key != request.key),
             ("workflow", found.workflow_name != request.workflow_name),
-            ("version", request.workflow_version not in {None, found.workflow_version}),
+            ("version", request.workflow_version not in {None, LATEST, found.workflow_version}),
+            ("parent", found.parent_run_id != request.parent_run_id),
+            ("fork", _canonical(found.fork) != _canonical(request.fork)),
             ("input", canonical(decode(found.input)) != canonical(decode(request.input))),
         )
         if differ
@@ -281,6 +296,10 @@ def same_run(found: RunRecord, request: StartRequest) -> RunRecord:
     error = KeyConflictError(msg)
     error.run_id = found.run_id
     raise error
+
+
+def _canonical(data: bytes | None) -> bytes | None:
+    return None if data is None else canonical(decode(data))
 
 
 def _report(connection: Connection, run_id: str, epoch: int, projection: RunProjection) -> bool:

@@ -26,7 +26,7 @@ from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Field, SQLModel
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x776F6E72
 """'wonr': tells our files from other SQLite files."""
 
@@ -86,6 +86,9 @@ class RunRow(_Base, table=True):
     workflow_version: str = Field(sa_column=Column(Text, nullable=False))
     root_run_id: str = Field(sa_column=Column(Text, nullable=False))
     parent_run_id: str | None = Field(default=None, sa_column=Column(Text))
+    parent_token_id: str | None = Field(default=None, sa_column=Column(Text))
+    depth: int = Field(default=0, sa_column=Column(_INT, nullable=False, server_default="0"))
+    fork: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     input: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     trace: int = Field(sa_column=Column(_INT, nullable=False))
     labels: str = Field(sa_column=Column(Text, nullable=False))
