@@ -14,104 +14,56 @@ True
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from wonder_ray.definitions.nodes import (
+    ActionNode,
+    ComputeNode,
+    Escalation,
+    GateNode,
+    Mapping,
+    Model,
+    Node,
+    NodeBase,
+    Resources,
+    Retry,
+    SignalNode,
+    Step,
+    StepsNode,
+    SubworkflowNode,
+    TaskNode,
+    TerminateNode,
+    TimerNode,
+    Undo,
+)
 from wonder_ray.values import canonical
 
-Mapping = dict[str, str]
-"""Names or assignment targets on the left, CEL expressions on the right."""
-
-
-class Model(BaseModel):
-    """Base of all definition models: frozen, and strict about unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_alias=True, validate_by_name=True)
-
-
-class Retry(Model):
-    """When and how often a failed attempt is made again.
-
-    The first rule of a node whose `retry_on` names the error's type (and whose `non_retryable` does not) decides.
-    The wait before attempt n+1 is `backoff_s * multiplier**(n-1)`, at most `max_backoff_s`, less a share of up to
-    `jitter` that is derived from the token (so that a replay waits the same).
-
-    Example:
-        >>> Retry(max_attempts=3, retry_on=("TimeoutError",)).backoff_s
-        1.0
-    """
-
-    max_attempts: int = Field(1, ge=1, le=10_000, description="attempts in all, the first included")
-    backoff_s: float = Field(1.0, ge=0, le=86_400, description="seconds before the second attempt")
-    multiplier: float = Field(2.0, ge=1, le=100)
-    max_backoff_s: float = Field(60.0, ge=0, le=604_800)
-    jitter: float = Field(0.1, ge=0, le=1, description="the largest share by which a wait is shortened")
-    retry_on: tuple[str, ...] = Field(("*",), description="error types that this rule retries; '*' is any")
-    non_retryable: tuple[str, ...] = Field((), description="error types that are never retried")
-
-
-class Resources(Model):
-    """What one task of a node asks of Ray; the names and units are Ray's own (memory in bytes)."""
-
-    num_cpus: float = Field(1.0, ge=0)
-    num_gpus: float = Field(0.0, ge=0)
-    memory: int | None = Field(None, gt=0)
-    resources: dict[str, float] = Field(default_factory=dict)
-    label_selector: dict[str, str] = Field(default_factory=dict)
-    runtime_env: dict[str, Any] = Field(default_factory=dict)
-
-
-class NodeBase(Model):
-    """What every kind of node has."""
-
-    id: str
-    output: Mapping = Field(default_factory=dict, description="target path -> expression over `result` and the state")
-
-
-class ActionNode(NodeBase):
-    """Runs one action (a Python callable) as a Ray task."""
-
-    kind: Literal["action"] = "action"
-    action: str = Field(description="'module:qualname', or the name of an action pickled into the bundle")
-    input: Mapping = Field(default_factory=dict, description="parameter -> expression")
-    retry: tuple[Retry, ...] = ()
-    timeout_s: float | None = Field(None, gt=0, description="seconds that one attempt may take, from its dispatch")
-    resources: Resources = Resources()
-    batch: bool = Field(True, description="whether ready tokens of this node may share one Ray task")
-
-
-class Step(Model):
-    """One action of a `steps` node; its expressions see the node's own in-memory `input`, `state` and `output`."""
-
-    name: str
-    action: str
-    input: Mapping = Field(default_factory=dict)
-    output: Mapping = Field(default_factory=dict)
-    when: str | None = None
-    on_failure: Literal["abort", "retry", "continue"] = "abort"
-    max_attempts: int = Field(1, ge=1, le=1000, description="attempts of this step where on_failure is 'retry'")
-
-
-class StepsNode(NodeBase):
-    """Runs a linear sequence of actions in one Ray task; its result is what the steps wrote to `output`."""
-
-    kind: Literal["steps"] = "steps"
-    steps: tuple[Step, ...] = Field(min_length=1)
-    input: Mapping = Field(default_factory=dict)
-    retry: tuple[Retry, ...] = ()
-    timeout_s: float | None = Field(None, gt=0)
-    resources: Resources = Resources()
-    batch: bool = True
-
-
-class ComputeNode(NodeBase):
-    """Evaluates its `output` expressions inside the coordinator, with no task: for counters, choices and reshaping."""
-
-    kind: Literal["compute"] = "compute"
-
-
-Node = Annotated[ActionNode | StepsNode | ComputeNode, Field(discriminator="kind")]
+__all__ = [
+    "ActionNode",
+    "ComputeNode",
+    "Escalation",
+    "GateNode",
+    "Join",
+    "Mapping",
+    "Merge",
+    "Model",
+    "Node",
+    "NodeBase",
+    "Resources",
+    "Retry",
+    "SignalNode",
+    "Step",
+    "StepsNode",
+    "SubworkflowNode",
+    "TaskNode",
+    "TerminateNode",
+    "TimerNode",
+    "Transition",
+    "Undo",
+    "WorkflowDefinition",
+]
 
 
 class Merge(Model):
@@ -133,9 +85,14 @@ class Join(Model):
 
     over: str
     strategy: Literal["all", "any", "m_of_n"] = "all"
-    m: int | str | None = Field(None, description="how many arrivals `m_of_n` needs: a number or an expression")
+    m: int | str | None = Field(
+        None, description="how many arrivals `m_of_n` needs: a number, or an expression that is evaluated at each arrival"
+    )
     remaining: Literal["absorb", "cancel", "pass"] = "absorb"
     merge: tuple[Merge, ...] = ()
+    blocking: bool = Field(False, description="whether it waits until earlier groups of its name are settled")
+    timeout_s: float | None = Field(None, gt=0, description="seconds that it waits, from the opening of its group")
+    on_timeout: Literal["fail", "proceed_with_available"] = "fail"
 
 
 class Transition(Model):
@@ -158,6 +115,12 @@ class Transition(Model):
     tolerated_failures: int | float | None = Field(None, description="a count, or a fraction of the group's size (0 < f < 1)")
     max_iterations: int | None = Field(None, ge=0)
     join: Join | None = None
+    race: str | None = Field(None, description="alternatives of one split: the first of their tokens to end withdraws the others")
+    open: bool = Field(False, description="whether members can be added to its group from outside, until that is closed")
+    cancel: tuple[str, ...] = Field((), description="nodes whose tokens are cancelled when it fires")
+    cancel_groups: tuple[str, ...] = Field((), description="groups that are cancelled when it fires: their joins do not fire")
+    complete_groups: tuple[str, ...] = Field((), description="groups whose joins fire, with what there is, when it fires")
+    close_groups: tuple[str, ...] = Field((), description="open groups that take no more members from then on")
 
     @field_validator("tolerated_failures")
     @classmethod
@@ -179,6 +142,10 @@ class WorkflowDefinition(Model):
     transitions: tuple[Transition, ...] = ()
     start: tuple[str, ...] = Field((), description="by default the nodes without incoming transitions")
     timeout_s: float | None = Field(None, gt=0, description="seconds that a whole run may take")
+    state: dict[str, Any] | None = Field(
+        None, description="JSON Schema that the state must keep to when it is updated from outside"
+    )
+    max_depth: int = Field(16, ge=1, le=1000, description="how deep child runs may be nested below a run of this workflow")
     bundle: str | None = Field(None, description="sha256 of the code bundle that holds the actions")
 
     def to_json(self) -> dict[str, Any]:
@@ -193,5 +160,5 @@ class WorkflowDefinition(Model):
         return hashlib.sha256(canonical(self.to_json())).hexdigest()
 
 
-def _node_json(node: ActionNode | StepsNode | ComputeNode) -> dict[str, Any]:
+def _node_json(node: Node) -> dict[str, Any]:
     return node.model_dump(mode="json", by_alias=True, exclude_defaults=True)
