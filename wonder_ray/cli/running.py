@@ -86,7 +86,7 @@ def _reads_input(definition: WorkflowDefinition) -> bool:
     """Whether a node that every run begins with takes a field out of the input, which fails when there is none."""
     targets = {transition.target for transition in definition.transitions}
     first = [node for node in definition.nodes if (node.id in definition.start) or not (definition.start or node.id in targets)]
-    texts = [text for node in first if node.kind != "compute" for text in node.input.values()]
+    texts = [text for node in first for text in getattr(node, "input", {}).values()]
     return any(re.fullmatch(r"input\.[A-Za-z_]\w*", text) for text in texts)
 
 

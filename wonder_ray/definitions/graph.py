@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from wonder_ray.definitions.expressions import Expression, compile_expression
+from wonder_ray.definitions.node_specs import NodeSpec, RetryRule, compile_node, compile_undo, in_us
 from wonder_ray.definitions.targets import Target, parse_target
 from wonder_ray.definitions.triggers import Trigger, parse_trigger
 
@@ -29,19 +30,11 @@ if TYPE_CHECKING:
 
     from wonder_ray.definitions import models
 
+__all__ = ["GROUP_NAMES", "INCOMING", "Edge", "Graph", "JoinSpec", "MergeSpec", "NodeSpec", "RetryRule", "compile_graph"]
+
 INCOMING = "incoming"
-
-
-class RetryRule(msgspec.Struct, frozen=True):
-    """A retry policy in the planners' units."""
-
-    max_attempts: int
-    backoff_us: int
-    multiplier: float
-    max_backoff_us: int
-    jitter: float
-    retry_on: frozenset[str]
-    non_retryable: frozenset[str]
+GROUP_NAMES = frozenset({"group", "results"})
+"""What the `m` of a join sees beside the names that every expression does: counts of its group, and what its members returned."""
 
 
 class MergeSpec(msgspec.Struct, frozen=True):
@@ -61,6 +54,10 @@ class JoinSpec(msgspec.Struct, frozen=True):
     m: Expression | int | None
     remaining: str
     merges: tuple[MergeSpec, ...]
+    blocking: bool = False
+    timeout_us: int | None = None
+    proceeds: bool = False
+    """Whether it fires with what there is when its time is up (else it fails)."""
 
 
 class Edge(msgspec.Struct, frozen=True):
@@ -82,24 +79,22 @@ class Edge(msgspec.Struct, frozen=True):
     tolerated: int | float | None
     max_iterations: int | None
     join: JoinSpec | None
+    race: str | None = None
+    open: bool = False
+    cancel: tuple[str, ...] = ()
+    cancel_groups: tuple[str, ...] = ()
+    complete_groups: tuple[str, ...] = ()
+    close_groups: tuple[str, ...] = ()
 
     @property
     def fans_out(self) -> bool:
         """Whether it makes a fan-out even when it makes one token."""
         return self.foreach is not None or self.spawn_count is not None
 
-
-class NodeSpec(msgspec.Struct, frozen=True):
-    """A node."""
-
-    id: str
-    kind: str
-    input: tuple[tuple[str, Expression], ...]
-    output: tuple[tuple[Target, Expression], ...]
-    retry: tuple[RetryRule, ...]
-    timeout_us: int | None
-    batch: bool
-    """Whether its ready tokens may share a task: never where a token has one attempt only."""
+    @property
+    def has_effects(self) -> bool:
+        """Whether its firing does something beside making tokens."""
+        return bool(self.cancel or self.cancel_groups or self.complete_groups or self.close_groups)
 
 
 class Graph:
@@ -113,12 +108,16 @@ class Graph:
         start: tuple[str, ...],
         output: tuple[tuple[str, Expression], ...],
         timeout_us: int | None,
+        state_schema: Mapping[str, Any] | None = None,
+        max_depth: int = 16,
     ) -> None:
         self.nodes = MappingProxyType(dict(nodes))
         self.edges = edges
         self.start = start
         self.output = output
         self.timeout_us = timeout_us
+        self.state_schema = state_schema
+        self.max_depth = max_depth
         self.edge = MappingProxyType({edge.id: edge for edge in edges})
         self._tiers = MappingProxyType(_tiers(edges))
         self.group_joins = MappingProxyType(
@@ -153,19 +152,19 @@ def compile_graph(definition: models.WorkflowDefinition) -> Graph:
     """The graph of a definition; raises `ExpressionError` or `DefinitionError` where `validation.check` would have too."""
     names = frozenset(t.item for t in definition.transitions if t.foreach is not None)
     edges = _edges(definition.transitions, names)
-    nodes = {node.id: _node(node, names) for node in definition.nodes}
+    nodes = {node.id: compile_node(node, names) for node in definition.nodes}
     targets = {edge.target for edge in edges}
+    start = definition.start or tuple(node for node in nodes if node not in targets)
+    undos = [undo for node in definition.nodes if (undo := compile_undo(node, names)) is not None]
     return Graph(
-        nodes=nodes,
+        nodes=nodes | {undo.id: undo for undo in undos},
         edges=edges,
-        start=definition.start or tuple(node for node in nodes if node not in targets),
+        start=start,
         output=tuple((name, compile_expression(text, names)) for name, text in definition.output.items()),
-        timeout_us=_us(definition.timeout_s),
+        timeout_us=in_us(definition.timeout_s),
+        state_schema=definition.state,
+        max_depth=definition.max_depth,
     )
-
-
-def _us(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1_000_000)
 
 
 def _edges(transitions: tuple[models.Transition, ...], names: frozenset[str]) -> tuple[Edge, ...]:
@@ -195,6 +194,12 @@ def _edge(t: models.Transition, order: int, edge_id: str, names: frozenset[str])
         tolerated=t.tolerated_failures,
         max_iterations=t.max_iterations,
         join=None if t.join is None else _join(t.target, t.join, names),
+        race=t.race,
+        open=t.open,
+        cancel=t.cancel,
+        cancel_groups=t.cancel_groups,
+        complete_groups=t.complete_groups,
+        close_groups=t.close_groups,
     )
 
 
@@ -203,38 +208,12 @@ def _join(node: str, join: models.Join, names: frozenset[str]) -> JoinSpec:
         node=node,
         over=join.over,
         strategy=join.strategy,
-        m=compile_expression(join.m, names) if isinstance(join.m, str) else join.m,
+        m=compile_expression(join.m, names | GROUP_NAMES) if isinstance(join.m, str) else join.m,
         remaining=join.remaining,
         merges=tuple(
             MergeSpec(parse_target(merge.target), compile_expression(merge.source, names), merge.strategy) for merge in join.merge
         ),
-    )
-
-
-def _node(node: models.ActionNode | models.StepsNode | models.ComputeNode, names: frozenset[str]) -> NodeSpec:
-    retry: tuple[RetryRule, ...] = ()
-    given: dict[str, Any] = {}
-    if node.kind != "compute":
-        retry = tuple(_rule(rule) for rule in node.retry)
-        given = node.input
-    return NodeSpec(
-        id=node.id,
-        kind=node.kind,
-        input=tuple((name, compile_expression(text, names)) for name, text in given.items()),
-        output=tuple((parse_target(target), compile_expression(text, names)) for target, text in node.output.items()),
-        retry=retry,
-        timeout_us=None if node.kind == "compute" else _us(node.timeout_s),
-        batch=node.kind != "compute" and node.batch,
-    )
-
-
-def _rule(rule: models.Retry) -> RetryRule:
-    return RetryRule(
-        max_attempts=rule.max_attempts,
-        backoff_us=round(rule.backoff_s * 1_000_000),
-        multiplier=rule.multiplier,
-        max_backoff_us=round(rule.max_backoff_s * 1_000_000),
-        jitter=rule.jitter,
-        retry_on=frozenset(rule.retry_on),
-        non_retryable=frozenset(rule.non_retryable),
+        blocking=join.blocking,
+        timeout_us=in_us(join.timeout_s),
+        proceeds=join.on_timeout == "proceed_with_available",
     )

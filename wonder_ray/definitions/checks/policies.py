@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from wonder_ray.definitions.models import ComputeNode, Retry, StepsNode
+from wonder_ray.definitions.models import Retry, StepsNode, TaskNode
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.checks.problems import Place
     from wonder_ray.definitions.checks.survey import Survey
-    from wonder_ray.definitions.models import ActionNode, Resources, Step
+    from wonder_ray.definitions.models import Resources, Step
 
 ANY = "*"
 _RAY_OWN = MappingProxyType({"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"})
@@ -19,7 +19,7 @@ _RAY_OWN = MappingProxyType({"CPU": "num_cpus", "GPU": "num_gpus", "memory": "me
 def check_policies(survey: Survey) -> None:
     """Every rule about what a node asks for."""
     for i, node in enumerate(survey.definition.nodes):
-        if isinstance(node, ComputeNode):
+        if not isinstance(node, TaskNode):
             continue
         _retries(survey, ("nodes", i, "retry"), node.retry)
         _resources(survey, ("nodes", i, "resources"), node.resources)
@@ -69,7 +69,7 @@ def _resources(survey: Survey, place: Place, resources: Resources) -> None:
             survey.add((*place, "resources", name), f"{name!r} is one of Ray's own", f"use {_RAY_OWN[name]}")
 
 
-def _timeout(survey: Survey, place: Place, node: ActionNode | StepsNode) -> None:
+def _timeout(survey: Survey, place: Place, node: TaskNode) -> None:
     run = survey.definition.timeout_s
     if node.timeout_s is not None and run is not None and node.timeout_s > run:
         mend = "lower it, or raise the workflow's timeout_s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from wonder_ray.definitions.models import ComputeNode, StepsNode
+from wonder_ray.definitions.models import ActionNode, StepsNode
 from wonder_ray.errors import DefinitionError
 from wonder_ray.ids import check_name
 
@@ -66,7 +66,7 @@ def _nodes(survey: Survey) -> None:
         if isinstance(node, StepsNode):
             for j, step in enumerate(node.steps):
                 _action(survey, step.action, ("nodes", i, "steps", j, "action"))
-        elif not isinstance(node, ComputeNode):
+        elif isinstance(node, ActionNode):
             _action(survey, node.action, ("nodes", i, "action"))
 
 

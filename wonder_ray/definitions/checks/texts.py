@@ -41,8 +41,7 @@ def uses(survey: Survey) -> Iterator[Use]:
     for i, node in enumerate(survey.definition.nodes):
         at: Place = ("nodes", i)
         yield from _mapping((*at, "output"), node.output, node.id)
-        if not isinstance(node, models.ComputeNode):
-            yield from _mapping((*at, "input"), node.input, node.id)
+        yield from _mapping((*at, "input"), getattr(node, "input", {}), node.id)
         if isinstance(node, models.StepsNode):
             for j, step in enumerate(node.steps):
                 yield from _of_step((*at, "steps", j), step, node.id)
