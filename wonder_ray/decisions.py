@@ -118,6 +118,8 @@ class RequeueToken(Decision, frozen=True, tag="REQUEUE_TOKEN"):
     token_id: str
     solo: bool = False
     reason: str = ""
+    error: ErrorRecord | None = None
+    """What its task was lost to, where it shared that with others."""
 
 
 class SetContext(Decision, frozen=True, tag="SET_CONTEXT"):

@@ -172,6 +172,8 @@ class TokenRequeued(TokenEvent, frozen=True, tag="token.requeued"):
 
     reason: str
     solo: bool = False
+    error: ErrorRecord | None = None
+    """What the task that it shared with others was lost to: the fact, which has no event of its own."""
 
 
 class TaskDispatched(TokenEvent, frozen=True, tag="task.dispatched"):

@@ -130,7 +130,7 @@ def _schedule_retry(state: RunState, d: dec.ScheduleRetry) -> Iterable[ev.Workfl
 
 
 def _requeue_token(state: RunState, d: dec.RequeueToken) -> Iterable[ev.WorkflowEvent]:
-    return [ev.TokenRequeued(**about(state.tokens[d.token_id]), reason=d.reason, solo=d.solo)]
+    return [ev.TokenRequeued(**about(state.tokens[d.token_id]), reason=d.reason, solo=d.solo, error=d.error)]
 
 
 def _set_context(state: RunState, d: dec.SetContext) -> Iterable[ev.WorkflowEvent]:

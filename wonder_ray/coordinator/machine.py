@@ -79,7 +79,7 @@ class Machine:
 
     def turn(
         self,
-        batch: Sequence[facts.Fact],
+        batch: Iterable[facts.Fact],
         *,
         now_us: int,
         room: Callable[[str], int],
@@ -88,7 +88,7 @@ class Machine:
         """Handle a drained mailbox in one turn.
 
         Args:
-            batch: The facts, in order of arrival.
+            batch: The facts, in order of arrival; each is asked for when the one before has been handled.
             now_us: The turn's time.
             room: How many more tokens of a node's lane may be dispatched now, beside those in flight.
             keys: (message key, reply) to store with the turn.
@@ -107,6 +107,11 @@ class Machine:
                 self._tracer.fail(self._executing, error)
             raise
         return self._finish(keys)
+
+    @property
+    def emitted(self) -> Sequence[tuple[int, bytes]]:
+        """The events of the turn that is being handled, or that has failed, as (sequence number, line)."""
+        return self._events
 
     # --- planning and executing ----------------------------------------------------------------------------------
 

@@ -84,7 +84,8 @@ class Router:
 
     def _lost(self, state: RunState, fact: facts.TaskLost, now_us: int) -> list[Decision]:
         if fact.batched:
-            return [RequeueToken(token_id=fact.token_id, solo=True, reason=f"its batch was lost: {fact.error.message}")]
+            reason = f"its batch was lost: {fact.error.message}"
+            return [RequeueToken(token_id=fact.token_id, solo=True, reason=reason, error=fact.error)]
         return attempt_failed(self._graph, state.tokens[fact.token_id], fact.error, now_us)
 
     def _retries_due(self, state: RunState, now_us: int) -> list[Decision]:
