@@ -63,6 +63,7 @@ class CoreRun:
         trace: bool = False,
         checked: bool = True,
     ) -> None:
+        self.definition = definition
         self.graph = compile_graph(definition)
         self.actions = dict(actions or {})
         self.clock = SimulatedClock()

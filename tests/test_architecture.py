@@ -52,12 +52,13 @@ ARROWS: Final = {
     "actors": BASE | {"logs", "storage"},  # durable actors in general: the coordinator is one, not the reverse
     # Where they meet.
     "coordinator": BASE | MODEL | SERVICES | {"actors", "planning"},  # one run
+    "replay": MODEL | {"coordinator", "errors", "planning", "storage"},  # a recorded run as a test of the planners
     "client": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "actors", "coordinator", "interop"},  # the one way in
     # The edges: nobody below imports them.
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
-    "reading": BASE | MODEL | SERVICES,  # what a storage folder tells without a cluster
+    "reading": BASE | MODEL | SERVICES | {"replay"},  # what a storage folder tells without a cluster
     "http": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "interop", "reading"},
-    "cli": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "http", "interop", "planning", "reading"},
+    "cli": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "http", "interop", "planning", "reading", "replay"},
     "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "cli", "client", "interop"},
     "__init__": BASE | AUTHORING | {"actors", "client", "definitions", "events", "executor", "logs"},  # the public names
 }
@@ -82,7 +83,16 @@ LIBRARY_PLACES: Final = {
     "sklearn": ("examples/*",),
 }
 
-PURE: Final = ("planning/*", "state.py", "run_*.py", "decisions.py", "workflow_events.py", "fold*", "definitions/graph.py")
+PURE: Final = (
+    "planning/*",
+    "state.py",
+    "run_*.py",
+    "decisions.py",
+    "workflow_events.py",
+    "fold*",
+    "replay/*",
+    "definitions/graph.py",
+)
 CHANCE_AND_TIME: Final = frozenset({"time", "random", "uuid", "secrets"})
 THE_WORLD: Final = frozenset({"os", "io", "pathlib", "tempfile", "shutil", "socket", "subprocess", "logging"})
 CONCURRENCY: Final = frozenset({"threading", "asyncio", "multiprocessing", "concurrent", "ray"})

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wonder_ray.events.query import EventReader, EventRow, TraceRow
     from wonder_ray.fold import Folding
     from wonder_ray.logs.record import LogLine
+    from wonder_ray.replay import Replay
     from wonder_ray.resources.reader import ResourcesReader
     from wonder_ray.resources.records import RunRecord
     from wonder_ray.storage.sqlite import SqliteRunStore
@@ -163,6 +164,50 @@ class Reader:
             msg = f"run {record.run_id} has no event {at}: it has {last}; see `wonder events {record.run_id}`"
             raise WonderError(msg)
         return describe(_fold(record.run_id, rows, at))
+
+    def replay(self, ref: str) -> Replay:
+        """Tell today's planners the facts of a run's history, and see whether its events come out; compare its stored state, too.
+
+        The state is compared where the run's file is here and no coordinator holds it.
+
+        Raises:
+            WonderError: It has no events yet.
+            HistoryConflictError: Its history has a gap: retention has removed a part.
+            DefinitionError: The version of its workflow is not known here.
+        """
+        from wonder_ray.definitions.graph import compile_graph
+        from wonder_ray.definitions.models import WorkflowDefinition
+        from wonder_ray.replay import replay
+
+        record = self.record(ref)
+        live = self.coordinator(record.run_id) is not None
+        rows = [row.as_dict() for row in self._events(record)]
+        if not rows:
+            msg = f"run {record.run_id} has no events yet: there is nothing to replay"
+            raise WonderError(msg)
+        if rows[0]["sequence_number"] != 1:
+            msg = f"run {record.run_id} has events from {rows[0]['sequence_number']} on: retention has removed its beginning"
+            raise HistoryConflictError(msg)
+        with self._registry() as registry:
+            found = registry.get_definition(record.workflow_name, record.workflow_version, workspace_id=record.workspace_id)
+        graph = compile_graph(WorkflowDefinition.model_validate(decode(found.definition)))
+        replayed = replay(graph, record.run_id, rows, open_end=live)
+        return msgspec.structs.replace(replayed, state=None if live else self._state_differences(record.run_id, rows))
+
+    def _state_differences(self, run_id: str, rows: list[dict[str, Any]]) -> tuple[str, ...] | None:
+        """Where the state in the run's file differs from what its events fold to; None where the file is not here."""
+        path = self.layout.run_file(run_id)
+        if not path.exists():
+            return None
+        from wonder_ray.replay import stored_differences
+        from wonder_ray.storage.sqlite import SqliteRunStore
+
+        try:
+            with SqliteRunStore(path, read_only=True) as store:
+                stored = store.load()
+        except StorageError as error:
+            return (str(error),)
+        return None if stored is None else stored_differences(stored, run_id, rows)
 
     def is_settled(self, record: RunRecord) -> bool:
         """Whether nothing is left to do for a run: it has ended, and all its events are with the event service."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Call
 
 COMMANDS = (
-    "run", "resume", "cancel", "runs", "show", "state", "events", "trace", "logs",
+    "run", "resume", "cancel", "runs", "show", "state", "events", "trace", "replay", "logs",
     "validate", "import", "import wfformat", "doctor",
 )  # fmt: skip
 NEEDED = {
@@ -29,6 +29,7 @@ NEEDED = {
     "state": "--at --json --storage",
     "events": "--json --after --follow --type --storage",
     "trace": "--json --storage",
+    "replay": "--json --storage",
     "logs": "--run --service --level --since --until --event-type --text --where --limit --json --storage",
     "validate": "--json",
     "import wfformat": "--out --runtime-scale",

@@ -1,13 +1,14 @@
-"""`wonder events` and `wonder trace`: what happened in a run, from the storage folder alone."""
+"""`wonder events`, `wonder trace` and `wonder replay`: what happened in a run, from the storage folder alone."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 import typer
 
-from wonder_ray.cli.options import JsonLines, Ref, Storage
+from wonder_ray.cli.options import AsJson, JsonLines, Ref, Storage
 from wonder_ray.cli.output import duration, print_json, safe, short, when
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from wonder_ray.events.query import EventRow
     from wonder_ray.reading import Reader
+    from wonder_ray.replay import Replay
 
 FOLLOW_SECONDS: Final = 0.5
 """How often `--follow` looks: services on other machines write to the folder, too, so nothing tells that there is more."""
@@ -24,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command()(events)
     app.command()(trace)
+    app.command()(replay)
 
 
 def events(
@@ -72,6 +75,46 @@ def trace(
         )
     if not rows and not after and not reader.record(run).trace:
         warn("this run was started without --trace: it has no trace events")
+
+
+def replay(run: Ref, json: AsJson = False, storage: Storage = None) -> None:
+    """Replay a run: its recorded facts, told to the planners of this version, must yield its recorded events.
+
+    Its stored state must be what its events fold to. Exit code 1 when something comes out differently: then a run like it may not
+    go on as it began after an upgrade (or its records were changed).
+    """
+    from wonder_ray.reading import Reader
+
+    found = Reader(storage).replay(run)
+    if json:
+        print_json({"equal": found.equal} | msgspec.to_builtins(found))
+    else:
+        _print_replay(found)
+    raise typer.Exit(0 if found.equal else 1)
+
+
+def _print_replay(found: Replay) -> None:
+    if found.equal:
+        state = "its state is not stored here" if found.state is None else "its state is what they fold to"
+        typer.echo(f"{found.run_id}: {found.events} events of {found.turns} turns come out as recorded; {state}")
+        return
+    if found.differences:
+        first = found.differences[0]
+        more = f"; {len(found.differences)} turns differ in all" if len(found.differences) > 1 else ""
+        typer.echo(f"{found.run_id}: event {first.sequence_number} (turn {first.turn}) comes out differently{more}")
+        typer.echo(f"  recorded  {_row_text(first.recorded)}")
+        typer.echo(f"  replayed  {_row_text(first.replayed)}")
+        if first.error:
+            typer.echo(f"  raised    {safe(first.error, 500)}")
+    for place in found.state or ():
+        typer.echo(f"{found.run_id}: {safe(place, 500)}")
+
+
+def _row_text(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "nothing more in this turn"
+    rest = {name: value for name, value in row.items() if name not in {"event_type", "sequence_number", "turn", "turn_now"}}
+    return f"{row['event_type']}  {short(rest, 600)}"
 
 
 def _followed(reader: Reader, run: str, after: int) -> Iterator[EventRow]:

@@ -11,7 +11,18 @@
 
 from wonder_ray.fold.changes import Changes, Folding, new_state
 from wonder_ray.fold.context import target_of, write_context
-from wonder_ray.fold.history import describe, evolve, fold
+from wonder_ray.fold.history import as_us, describe, evolve, fold
 from wonder_ray.fold.tokens import fan_out_token_id
 
-__all__ = ["Changes", "Folding", "describe", "evolve", "fan_out_token_id", "fold", "new_state", "target_of", "write_context"]
+__all__ = [
+    "Changes",
+    "Folding",
+    "as_us",
+    "describe",
+    "evolve",
+    "fan_out_token_id",
+    "fold",
+    "new_state",
+    "target_of",
+    "write_context",
+]

@@ -29,7 +29,7 @@ def fold(run_id: str, rows: Iterable[dict[str, Any]], *, at: int | None = None) 
     state = new_state(run_id)
     last_turn: int | None = None
     for row in rows:
-        stamp = Stamp(row["sequence_number"], row["turn"], _as_us(row["turn_now"]), row["epoch"])
+        stamp = Stamp(row["sequence_number"], row["turn"], as_us(row["turn_now"]), row["epoch"])
         if last_turn is not None and stamp.turn > last_turn:
             break
         evolve(state, ev.decode_event(row), stamp)
@@ -38,8 +38,8 @@ def fold(run_id: str, rows: Iterable[dict[str, Any]], *, at: int | None = None) 
     return state
 
 
-def _as_us(moment: Any) -> int:
-    """An int in lines, a datetime in Parquet rows."""
+def as_us(moment: Any) -> int:
+    """A time in microseconds: an int in lines, a datetime in Parquet rows."""
     return moment if isinstance(moment, int) else round(moment.timestamp() * 1_000_000)
 
 

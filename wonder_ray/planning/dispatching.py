@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wonder_ray.decisions import Decision, MarkForDispatch, UpdateTokenStatus
 from wonder_ray.errors import ExpressionError
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from wonder_ray.definitions.graph import Graph, NodeSpec
     from wonder_ray.run_state import RunState
+
+
+INPUT_MAPPING: Final = "input mapping"
+"""What the message of a token that could not be dispatched begins with."""
 
 
 class TaskManager:
@@ -64,7 +68,7 @@ class TaskManager:
         try:
             rendered = render_input(state, node, token)
         except ExpressionError as error:
-            failure = expression_failure(error, node.id, "input mapping")
+            failure = expression_failure(error, node.id, INPUT_MAPPING)
             return UpdateTokenStatus(token_id=token.id, status=TokenStatus.FAILED, error=failure)
         return MarkForDispatch(token_id=token.id, attempt=attempt, input=rendered, due_us=due_us)
 
