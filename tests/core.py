@@ -26,7 +26,7 @@ from wonder_ray.storage.memory import MemoryDisk, MemoryRunStore
 from wonder_ray.workflow_events import TERMINAL_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wonder_ray.definitions.models import WorkflowDefinition
 
@@ -279,10 +279,10 @@ class Script:
         self.choices = choices
         self.taken: list[tuple[int, int]] = []
 
-    def __call__(self, flying: list[Token]) -> int:
+    def __call__(self, moves: Sequence[object]) -> int:
         at = len(self.taken)
         choice = self.choices[at] if at < len(self.choices) else 0
-        self.taken.append((choice, len(flying)))
+        self.taken.append((choice, len(moves)))
         return choice
 
 
