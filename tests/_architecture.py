@@ -105,12 +105,13 @@ def modules_of(sources: Mapping[str, str]) -> tuple[Module, ...]:
 
 
 def part_of(name: str, rows: Collection[str]) -> str:
-    """What the table of arrows calls a module: its own row (`definitions.builder`), or that of its first folder or file.
+    """What the table of arrows calls a module: its longest row (`definitions.authoring`), else its first folder or file.
 
     The package itself is `__init__`.
     """
-    below = name.partition(".")[2]
-    return below if below in rows else below.partition(".")[0] or "__init__"
+    below = name.partition(".")[2].split(".")
+    longest = (".".join(below[:n]) for n in range(len(below), 0, -1))
+    return next((row for row in longest if row in rows), below[0] or "__init__")
 
 
 def wrong_arrows(modules: Iterable[Module], allowed: Mapping[str, Collection[str]]) -> list[str]:

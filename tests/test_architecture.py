@@ -18,7 +18,7 @@ TOP: Final = Path(__file__).parents[1]
 
 BASE: Final = frozenset({"addresses", "errors", "ids", "clock", "settings", "values"})
 MODEL: Final = frozenset({"definitions", "state", "decisions", "workflow_events", "run_index", "run_state", "fold"})
-AUTHORING: Final = frozenset({"definitions.builder", "definitions.parameters"})
+AUTHORING: Final = frozenset({"definitions.authoring", "definitions.builder", "definitions.parameters"})
 SERVICES: Final = frozenset({"blobs", "bundles", "events", "executor", "logs", "resources", "storage"})
 
 ARROWS: Final = {
@@ -48,12 +48,15 @@ ARROWS: Final = {
     "executor": BASE | {"blobs", "bundles", "definitions", "logs"},  # user code runs here; it knows nothing of runs' state
     # The author's side: above the executor, whose registry knows the actions that a builder names.
     "definitions.parameters": BASE | {"definitions", "executor"},
-    "definitions.builder": BASE | {"definitions", "definitions.parameters", "executor"},
+    "definitions.authoring": BASE | {"definitions", "definitions.parameters", "executor"},
+    "definitions.builder": BASE | {"definitions", "definitions.authoring", "executor"},
     "actors": BASE | {"logs", "storage"},  # durable actors in general: the coordinator is one, not the reverse
     # Where they meet.
     "coordinator": BASE | MODEL | SERVICES | {"actors", "planning"},  # one run
     "replay": MODEL | {"coordinator", "errors", "planning", "storage"},  # a recorded run as a test of the planners
-    "client": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "actors", "coordinator", "interop"},  # the one way in
+    "registration": BASE | AUTHORING | {"bundles", "definitions"},  # from the author to the registry
+    # The one way in.
+    "client": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "actors", "coordinator", "interop", "registration"},
     # The edges: nobody below imports them.
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
     "reading": BASE | MODEL | SERVICES | {"replay"},  # what a storage folder tells without a cluster
@@ -230,6 +233,12 @@ BREACHES: Final = [
     (wrong_arrows, "planning/routing.py", "from ..clock import SystemClock", "`planning` may not import `clock`"),
     (wrong_arrows, "storage/rows.py", "from wonder_ray import client", "`storage` may not import `client`"),
     (wrong_arrows, "definitions/graph.py", "import wonder_ray.definitions.builder", "may not import `definitions.builder`"),
+    (
+        wrong_arrows,
+        "definitions/graph.py",
+        "import wonder_ray.definitions.authoring.tasks",
+        "may not import `definitions.authoring`",
+    ),
     (wrong_arrows, "novelty.py", "", "`novelty` has no row"),
     (misplaced_libraries, "coordinator/turn.py", "import ray", "`ray` may be imported only in"),
     (misplaced_libraries, "logs/record.py", "def f():\n    from pyarrow import parquet", "`pyarrow` may be imported only in"),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from wonder_ray.client import Client, Run, connect
-    from wonder_ray.definitions.builder import Workflow, step
+    from wonder_ray.definitions.builder import Escalate, Workflow, step, undo
     from wonder_ray.definitions.files import dump_definition, load_definition
     from wonder_ray.definitions.joins import (
         INCOMING,
@@ -46,6 +46,7 @@ __all__ = [
     "Append",
     "Client",
     "Concat",
+    "Escalate",
     "KeyedByBranch",
     "LastWins",
     "MOfN",
@@ -64,12 +65,13 @@ __all__ = [
     "load_definition",
     "report_usage",
     "step",
+    "undo",
 ]
 
 _MODULES: Final = MappingProxyType(
     {
         "client": ("Client", "Run", "connect"),
-        "definitions.builder": ("Workflow", "step"),
+        "definitions.builder": ("Escalate", "Workflow", "step", "undo"),
         "definitions.files": ("dump_definition", "load_definition"),
         "definitions.joins": (
             "INCOMING",

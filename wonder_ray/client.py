@@ -17,13 +17,9 @@ import ray
 
 from wonder_ray.addresses import check_reachable
 from wonder_ray.bundles.imports import refuse_while_importing
-from wonder_ray.bundles.pack import pack
-from wonder_ray.bundles.store import BundleStore
 from wonder_ray.clock import SystemClock
 from wonder_ray.coordinator.actor import actor_name
 from wonder_ray.coordinator.directory.actor import get_or_create as directory_service
-from wonder_ray.definitions.builder import Workflow
-from wonder_ray.definitions.validation import check
 from wonder_ray.errors import (
     InputError,
     PayloadError,
@@ -35,11 +31,12 @@ from wonder_ray.errors import (
 from wonder_ray.events.actor import get_or_create as events_service
 from wonder_ray.ids import NAMESPACE, new_run_id
 from wonder_ray.logs.actor import get_or_create as log_service
+from wonder_ray.registration import register
 from wonder_ray.resources.actor import get_or_create as resources_service
 from wonder_ray.resources.actor import unwrap, why_dead
 from wonder_ray.resources.records import StartRequest
 from wonder_ray.storage.layout import Layout
-from wonder_ray.values import canonical, decode, encode
+from wonder_ray.values import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +44,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wonder_ray.coordinator.coordinator import Snapshot
+    from wonder_ray.definitions.builder import Workflow
     from wonder_ray.definitions.models import WorkflowDefinition
     from wonder_ray.events.query import EventRow
     from wonder_ray.resources.records import RunRecord
@@ -232,15 +230,16 @@ class Client:
         return Run(self, record)
 
     def register(self, flow: Workflow | WorkflowDefinition) -> str:
-        """Store a workflow with its code; its version (a hash), by which runs of it can be started from anywhere."""
-        definition = flow.definition() if isinstance(flow, Workflow) else check(flow)
-        if isinstance(flow, Workflow) and flow.actions:
-            bundle = pack(flow.actions, exclude=(self.storage.root,))
-            if bundle.manifest.files:
-                BundleStore(self.storage.root).put(bundle.data)
-                definition = definition.model_copy(update={"bundle": bundle.sha256})
-        version: str = self._services.call("resources", "put_definition", canonical(definition.to_json()))
-        return version
+        """Store a workflow with its code; its version (a hash), by which runs of it can be started from anywhere.
+
+        The workflows that it runs as children, where they were given as such and not by name, are stored before it.
+        """
+
+        def put(definition: bytes) -> str:
+            version: str = self._services.call("resources", "put_definition", definition)
+            return version
+
+        return register(flow, put, self.storage.root)
 
     def run(self, ref: str) -> Run:
         """A run by its id, a unique beginning of it, or `latest`."""

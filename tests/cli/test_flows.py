@@ -62,6 +62,26 @@ def test_of_several_workflows_one_is_named(tmp_path: Path) -> None:
         load_flow(file, "third")
 
 
+def test_of_a_family_the_parent_is_run_and_code_that_is_named_by_text_travels_with_whose_it_is(tmp_path: Path) -> None:
+    write(tmp_path / "flow_undos.py", "def back(): ...\n")
+    write(tmp_path / "flow_work.py", "def go(): ...\n")
+    text = """
+from wonder_ray.definitions.builder import Workflow
+child = Workflow("child")
+child.node("a", "flow_work:go", undo="flow_undos:back")
+parent = Workflow("parent")
+parent.subworkflow("b", child)
+"""
+    loaded = load_flow(write(tmp_path / "flow_family.py", text))
+    assert loaded.flow.name == "parent"
+    started = loaded.startable(tmp_path / "storage")
+    assert isinstance(started, Workflow)
+    child = started.descendants()[0]
+    assert isinstance(child, Workflow)
+    assert [module.__name__ for module in child.modules] == ["flow_undos", "flow_work"]
+    assert started.modules == ()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

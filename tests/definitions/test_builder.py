@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class Lock:
+    """Nothing that JSON could hold."""
+
+
 class CrawlInput(BaseModel):
     site: str
     depth: int = 1
@@ -180,8 +184,10 @@ class TestRefusals:
             Workflow("w").definition()
 
     def test_an_input_that_is_no_schema(self) -> None:
-        with pytest.raises(DefinitionError, match="workflow input: int is no pydantic model"):
-            Workflow("w", input=int)  # type: ignore[arg-type] # the point of the test
+        with pytest.raises(DefinitionError, match="workflow input: Lock has no JSON Schema; give a pydantic model, a type such"):
+            Workflow("w", input=Lock)
+        with pytest.raises(DefinitionError, match="workflow state: 'nonsense' has no JSON Schema"):
+            Workflow("w", state="nonsense")
 
     def test_two_functions_by_value_under_one_name(self) -> None:
         def maker(number: int) -> Callable[[], int]:

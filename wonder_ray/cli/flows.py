@@ -38,16 +38,18 @@ class Loaded(NamedTuple):
         from wonder_ray.bundles.store import BundleStore
         from wonder_ray.definitions.builder import Workflow
 
+        if isinstance(self.flow, Workflow):
+            self.flow.include(*self.modules)
+            return self.flow
         if not self.modules:
             return self.flow
-        actions = self.flow.actions if isinstance(self.flow, Workflow) else ()
-        bundle = pack([*actions, *self.modules], exclude=(storage,))
+        bundle = pack(self.modules, exclude=(storage,))
         BundleStore(storage).put(bundle.data)
         return self.definition.model_copy(update={"bundle": bundle.sha256})
 
 
 def load_flow(file: Path, name: str | None = None) -> Loaded:
-    """The workflow in a file.
+    """The workflow in a file; of several in a `.py` file the one that runs all the others as its children, if there is one.
 
     Args:
         file: A `.py` file with a `Workflow` at module level, or a definition in `.json` or `.yaml`.
@@ -65,12 +67,24 @@ def load_flow(file: Path, name: str | None = None) -> Loaded:
         return Loaded(definition, () if definition.bundle else _modules_beside(file, definition))
     flows = load_flows(file)
     chosen = {variable: flow for variable, flow in flows.items() if name in (None, variable, flow.name)}
+    if name is None:
+        children = [child for flow in flows.values() for child in _descendants(flow)]
+        chosen = {v: flow for v, flow in flows.items() if all(flow is not child for child in children)}
     if len(chosen) != 1:
         known = ", ".join(f"{variable} ({flow.name!r})" for variable, flow in flows.items())
         what = f"no workflow {name!r}" if name is not None else f"{len(flows)} workflows"
         raise DefinitionError(f"{file} holds {what}: choose one with --name; there are {known}")
     loaded = Loaded(next(iter(chosen.values())))
+    for child in _descendants(loaded.flow):
+        child.include(*_modules_beside(file, child.definition()))
     return Loaded(loaded.flow, _modules_beside(file, loaded.definition))
+
+
+def _descendants(flow: Workflow | WorkflowDefinition) -> list[Workflow]:
+    """The workflows that it runs as its children and that are registered with it."""
+    from wonder_ray.definitions.builder import Workflow
+
+    return [child for child in flow.descendants() if isinstance(child, Workflow)] if isinstance(flow, Workflow) else []
 
 
 def load_flows(file: Path) -> dict[str, Workflow | WorkflowDefinition]:
@@ -135,10 +149,12 @@ def _modules_beside(file: Path, definition: WorkflowDefinition) -> tuple[ModuleT
 
 
 def _targets(definition: WorkflowDefinition) -> list[str]:
-    from wonder_ray.definitions.models import ActionNode, StepsNode
+    from wonder_ray.definitions.models import ActionNode, StepsNode, Undo
 
     found: list[str] = []
     for node in definition.nodes:
+        undo: Undo | None = getattr(node, "undo", None)
+        found += [] if undo is None else [undo.action]
         if isinstance(node, ActionNode):
             found.append(node.action)
         elif isinstance(node, StepsNode):

@@ -19,55 +19,70 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, cast
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from wonder_ray.definitions import models
+from wonder_ray.definitions.authoring.base import names, schema_of
+from wonder_ray.definitions.authoring.children import Parent
+from wonder_ray.definitions.authoring.tasks import StepDraft, UndoDraft, step, undo
+from wonder_ray.definitions.authoring.waits import Escalate, Waits
 from wonder_ray.definitions.checks.problems import did_you_mean
 from wonder_ray.definitions.joins import All, Append  # noqa: F401 - for the example above
-from wonder_ray.definitions.parameters import check_parameters
+from wonder_ray.definitions.making import make
 from wonder_ray.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
+    from types import ModuleType
 
+    from wonder_ray.definitions.authoring.base import Names, Schema
     from wonder_ray.definitions.checks.problems import Problem
-    from wonder_ray.executor.registry import Action, ActionOptions
+    from wonder_ray.executor.registry import Action
 
-Runnable: TypeAlias = "Action[..., Any] | Callable[..., Any] | str"
-"""An action, a plain function, or 'module:qualname'."""
-Retries: TypeAlias = "models.Retry | Sequence[models.Retry]"
-_M = TypeVar("_M", bound=BaseModel)
+__all__ = ["Escalate", "StepDraft", "TransitionSettings", "UndoDraft", "Workflow", "step", "undo"]
 
 
-class ResourceSettings(TypedDict, total=False):
-    """What a node may ask of Ray, as keyword arguments; the names and units are Ray's own (memory in bytes)."""
+class TransitionSettings(TypedDict, total=False):
+    """The rarer settings of a transition, as keyword arguments.
 
-    num_cpus: float
-    num_gpus: float
-    memory: int
-    resources: Mapping[str, float]
-    label_selector: Mapping[str, str]
-    runtime_env: Mapping[str, Any]
+    Fields:
+        race: A name; the transitions of one split that bear it lead to gates, signals and timers, of which the first to end
+            withdraws the others.
+        open: Whether members can be added to its group from outside, until that is closed.
+        cancel: Nodes whose tokens are cancelled when it fires.
+        cancel_groups: Groups that are cancelled when it fires: their joins do not fire.
+        complete_groups: Groups whose joins fire, with what there is, when it fires.
+        close_groups: Open groups that take no more members from then on.
+    """
+
+    race: str
+    open: bool
+    cancel: Names
+    cancel_groups: Names
+    complete_groups: Names
+    close_groups: Names
 
 
-class StepDraft(NamedTuple):
-    """A step together with the action it runs; made by `step`."""
-
-    model: models.Step
-    action: Action[..., Any] | None
+_EFFECTS: Final = ("cancel", "cancel_groups", "complete_groups", "close_groups")
 
 
-class Workflow:
+class Workflow(Parent, Waits):
     """A workflow under construction; `definition()` gives the checked, immutable result.
 
     Args:
         name: Letters, digits, `_`, `.`, `-`.
-        input: What a run's input must be: a pydantic model class, a JSON Schema, or None for anything.
+        input: What a run's input must be: a pydantic model, a type, a JSON Schema, or None for anything.
         output: Name -> expression, evaluated when a run completes.
         timeout_s: Seconds that a whole run may take.
         description: For people.
+        state: What the state must be after an update from outside, as for `input`.
+        max_depth: How deep child runs may be nested below a run of this workflow.
+
+    Attributes:
+        name: As given.
+        input: The JSON Schema of a run's input.
+        children: Node -> the workflow it runs, where `subworkflow` was given a workflow and not a name.
+        modules: What the code bundle holds beside the modules of its actions.
 
     Raises:
         DefinitionError: From every method, for what is wrong at that place; `definition` for what is wrong in the whole.
@@ -77,122 +92,33 @@ class Workflow:
         self,
         name: str,
         *,
-        input: type[BaseModel] | Mapping[str, Any] | None = None,  # noqa: A002 - the word users know it by
+        input: Schema = None,  # noqa: A002 - the word users know it by
         output: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         description: str = "",
+        state: Schema = None,
+        max_depth: int | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name, input=schema_of(input, "workflow input"))
         self._head = {
             "name": name,
             "description": description,
-            "input": _schema(input),
+            "input": self.input,
             "output": dict(output or {}),
             "timeout_s": timeout_s,
+            "state": schema_of(state, "workflow state"),
         }
-        self._nodes: list[models.Node] = []
-        self._transitions: list[models.Transition] = []
-        self._start: list[str] = []
-        self._actions: dict[str, Action[..., Any]] = {}
+        self.modules: tuple[ModuleType, ...] = ()
+        if max_depth is not None:
+            self._head["max_depth"] = max_depth
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name!r}: {len(self._nodes)} nodes, {len(self._transitions)} transitions>"
 
-    def node(
-        self,
-        id: str,  # noqa: A002 - the field's name
-        action: Runnable,
-        *,
-        input: Mapping[str, str] | None = None,  # noqa: A002 - the field's name
-        output: Mapping[str, str] | None = None,
-        retry: Retries | None = None,
-        timeout_s: float | None = None,
-        batch: bool | None = None,
-        start: bool = False,
-        **resources: Unpack[ResourceSettings],
-    ) -> str:
-        """Add a node that runs one action as a Ray task; gives its id. What is said here wins over the action's own options.
-
-        Args:
-            id: Unique in the workflow.
-            action: An action, a plain function, or 'module:qualname'.
-            input: Parameter -> expression. Checked against the function's parameters where there is a function.
-            output: Target (`state.urls`) -> expression over `result` and the state.
-            retry: One rule or several; the first that names the error decides.
-            timeout_s: Seconds that one attempt may take.
-            batch: Whether ready tokens of this node may share one Ray task.
-            start: Whether a run begins here; where no node says so, it begins at those without incoming transitions.
-            **resources: `num_cpus`, `num_gpus`, `memory` (bytes), `resources`, `label_selector`, `runtime_env`, as Ray has them.
-
-        Example:
-            >>> flow = Workflow("w")
-            >>> flow.node("train", "trainer:train", num_gpus=1, retry=models.Retry(max_attempts=3), timeout_s=3600)
-            'train'
-        """
-        where = f"node {id!r}"
-        known = self._known(action, where)
-        if known is not None:
-            check_parameters(where, known, input or {})
-        options = known.options if known is not None else None
-        settings = {
-            "retry": _retries(retry if retry is not None or options is None else options.retry),
-            "timeout_s": timeout_s if timeout_s is not None or options is None else options.timeout_s,
-            "batch": batch if batch is not None else options is None or options.batch,
-            "resources": _resources(where, options, resources),
-        }
-        fields = {"id": id, "action": _reference(action, known), "input": dict(input or {}), "output": dict(output or {})}
-        return self._add(_make(models.ActionNode, where, fields | settings), start=start)
-
-    def compute(self, id: str, *, output: Mapping[str, str] | None = None, start: bool = False) -> str:  # noqa: A002 - as in node
-        """Add a node that only evaluates its output expressions, in the coordinator; gives its id.
-
-        Example:
-            >>> Workflow("w").compute("count", output={"state.n": "state.n + 1"})
-            'count'
-        """
-        return self._add(_make(models.ComputeNode, f"node {id!r}", {"id": id, "output": dict(output or {})}), start=start)
-
-    def steps(
-        self,
-        id: str,  # noqa: A002 - as in node
-        steps: Sequence[models.Step | StepDraft],
-        *,
-        input: Mapping[str, str] | None = None,  # noqa: A002 - as in node
-        output: Mapping[str, str] | None = None,
-        retry: Retries | None = None,
-        timeout_s: float | None = None,
-        batch: bool = True,
-        start: bool = False,
-        **resources: Unpack[ResourceSettings],
-    ) -> str:
-        """Add a node that runs several actions, one after the other, in one Ray task; gives its id.
-
-        Example:
-            >>> flow = Workflow("w")
-            >>> load = step("load", "prep:load", output={"output.rows": "result"})
-            >>> flow.steps("prep", [load], output={"state.rows": "result.rows"})
-            'prep'
-        """
-        where = f"node {id!r}"
-        for each in steps:
-            if isinstance(each, StepDraft) and each.action is not None:
-                self._known(each.action, f"{where}, step {each.model.name!r}")
-        fields = {
-            "id": id,
-            "steps": tuple(each.model if isinstance(each, StepDraft) else each for each in steps),
-            "input": dict(input or {}),
-            "output": dict(output or {}),
-            "retry": _retries(retry),
-            "timeout_s": timeout_s,
-            "batch": batch,
-            "resources": _resources(where, None, resources),
-        }
-        return self._add(_make(models.StepsNode, where, fields), start=start)
-
     def transition(  # noqa: PLR0913 - a transition has these settings
         self,
-        source: str | Sequence[str],
-        target: str | Sequence[str],
+        source: str | Names,
+        target: str | Names,
         *,
         when: str | None = None,
         on: str = "completed",
@@ -205,6 +131,7 @@ class Workflow:
         tolerated_failures: float | None = None,
         max_iterations: int | None = None,
         join: models.Join | None = None,
+        **settings: Unpack[TransitionSettings],
     ) -> None:
         """Add a transition; with lists, one from each source to each target, all with the same settings.
 
@@ -223,10 +150,13 @@ class Workflow:
             tolerated_failures: How many members may fail, as a count or as a fraction of the group (0 < f < 1).
             max_iterations: How often it may fire per enclosing branch.
             join: Where branches meet: `All`, `Any` or `MOfN`.
+            **settings: The rarer ones: `race`, `open`, `cancel`, `cancel_groups`, `complete_groups`, `close_groups`
+                (see `TransitionSettings`).
 
         Example:
             >>> flow = Workflow("w")
             >>> flow.transition(["draw", "paint"], "frame", join=All("art"))
+            >>> flow.transition("ask", ["answered", "too_late"], race="decision")
         """
         fields = {
             "when": when,
@@ -241,13 +171,28 @@ class Workflow:
             "max_iterations": max_iterations,
             "join": join,
         }
-        for one in _names(source):
-            for other in _names(target):
-                where = f"transition '{one}->{other}'"
-                self._transitions.append(_make(models.Transition, where, {"source": one, "target": other} | fields))
+        self._add_transitions(names(source), names(target), fields, dict(settings))
 
-    def definition(self) -> models.WorkflowDefinition:
+    def _add_transitions(
+        self, sources: tuple[str, ...], targets: tuple[str, ...], fields: dict[str, Any], settings: dict[str, Any]
+    ) -> None:
+        effects = {name: names(given) for name, given in settings.items() if name in _EFFECTS}
+        for one in sources:
+            for other in targets:
+                where = f"transition '{one}->{other}'"
+                for name in settings:
+                    if name not in models.Transition.model_fields:
+                        msg = f"{where}: unknown setting {name!r}; {did_you_mean(name, [*fields, *_SETTINGS])}"
+                        raise DefinitionError(msg)
+                said = {"source": one, "target": other, **fields, **settings, **effects}
+                self._transitions.append(make(models.Transition, where, said))
+
+    def definition(self, *, versions: Mapping[str, str] | None = None) -> models.WorkflowDefinition:
         """The definition, checked.
+
+        Args:
+            versions: Node -> the version under which the workflow that it runs has been registered, for `children`; without
+                it the node runs the latest version at its time.
 
         Raises:
             DefinitionError: Lists every error, each with its node or transition, field and mend.
@@ -256,7 +201,7 @@ class Workflow:
             check,
         )  # brings the expression library, which writing a workflow does not need
 
-        return check(self._definition())
+        return check(self._definition(versions or {}))
 
     def problems(self) -> list[Problem]:
         """Errors and warnings of the definition as it stands, errors first.
@@ -268,125 +213,34 @@ class Workflow:
         """
         from wonder_ray.definitions.validation import validate  # as in definition
 
-        return validate(self._definition())
+        return validate(self._definition({}))
 
     @property
     def actions(self) -> tuple[Action[..., Any], ...]:
-        """The actions used, each once, in the order of their first use: what the code bundle must hold."""
+        """The actions used, undos included, each once, in the order of their first use: what the code bundle must hold."""
         return tuple(self._actions.values())
 
-    def _definition(self) -> models.WorkflowDefinition:
+    def include(self, *modules: ModuleType) -> None:
+        """Put modules into the code bundle: for actions that are given as 'module:qualname', whose code is not at hand.
+
+        Example:
+            >>> import colorsys
+            >>> flow = Workflow("w")
+            >>> flow.include(colorsys)
+            >>> flow.modules == (colorsys,)
+            True
+        """
+        self.modules = (*self.modules, *(module for module in modules if module not in self.modules))
+
+    def _definition(self, versions: Mapping[str, str]) -> models.WorkflowDefinition:
         if not self._nodes:
             msg = f"workflow {self.name!r} has no nodes; add one with flow.node(...)"
             raise DefinitionError(msg)
-        parts = {"nodes": tuple(self._nodes), "transitions": tuple(self._transitions), "start": tuple(self._start)}
-        return _make(models.WorkflowDefinition, f"workflow {self.name!r}", self._head | parts)
-
-    def _add(self, node: models.Node, *, start: bool) -> str:
-        self._nodes.append(node)
-        if start:
-            self._start.append(node.id)
-        return node.id
-
-    def _known(self, action: Runnable, where: str) -> Action[..., Any] | None:
-        """The action behind it, remembered; None for a name, whose function is not at hand."""
-        if isinstance(action, str):
-            return None
-        known = _as_action(action, where)
-        other = self._actions.setdefault(str(known.ref), known)
-        if other.fn is not known.fn:
-            msg = f"{where}: two functions travel by value under the name {known.name!r}; name one of them with @action(name=...)"
-            raise DefinitionError(msg)
-        return known
+        nodes = tuple(
+            node.model_copy(update={"version": versions[node.id]}) if node.id in versions else node for node in self._nodes
+        )
+        parts = {"nodes": nodes, "transitions": tuple(self._transitions), "start": tuple(self._start)}
+        return make(models.WorkflowDefinition, f"workflow {self.name!r}", self._head | parts)
 
 
-def step(
-    name: str,
-    action: Runnable,
-    *,
-    input: Mapping[str, str] | None = None,  # noqa: A002 - the field's name
-    output: Mapping[str, str] | None = None,
-    when: str | None = None,
-    on_failure: str = "abort",
-    max_attempts: int = 1,
-) -> StepDraft:
-    """One step of `Workflow.steps`; its expressions see the `input`, `state` and `output` of its own node only.
-
-    Raises:
-        DefinitionError: A parameter of the function gets no value, or there is none of that name.
-
-    Example:
-        >>> step("clean", "prep:clean", input={"rows": "state.rows"}, output={"output.rows": "result"}).model.action
-        'prep:clean'
-    """
-    where = f"step {name!r}"
-    known = None if isinstance(action, str) else _as_action(action, where)
-    if known is not None:
-        check_parameters(where, known, input or {})
-    fields = {
-        "name": name,
-        "action": _reference(action, known),
-        "input": dict(input or {}),
-        "output": dict(output or {}),
-        "when": when,
-        "on_failure": on_failure,
-        "max_attempts": max_attempts,
-    }
-    return StepDraft(_make(models.Step, where, fields), known)
-
-
-def _as_action(action: Any, where: str) -> Action[..., Any]:
-    from wonder_ray.executor.registry import as_action  # writing a definition in names only does not need it
-
-    try:
-        return as_action(action)
-    except DefinitionError as error:
-        msg = f"{where}: {error}"
-        raise DefinitionError(msg) from None
-
-
-def _reference(action: Runnable, known: Action[..., Any] | None) -> str:
-    return str(known.ref) if known is not None else cast("str", action)
-
-
-def _schema(given: type[BaseModel] | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if given is None:
-        return None
-    if isinstance(given, type):
-        if issubclass(given, BaseModel):
-            return given.model_json_schema()
-        msg = f"workflow input: {given.__name__} is no pydantic model; give a model class, a JSON Schema, or nothing"
-        raise DefinitionError(msg)
-    return dict(given)
-
-
-def _names(given: str | Sequence[str]) -> Sequence[str]:
-    return (given,) if isinstance(given, str) else given
-
-
-def _retries(given: Retries | None) -> tuple[models.Retry, ...]:
-    if given is None:
-        return ()
-    return (given,) if isinstance(given, models.Retry) else tuple(given)
-
-
-def _resources(where: str, options: ActionOptions | None, own: ResourceSettings) -> models.Resources:
-    names = ResourceSettings.__annotations__
-    for name in own:
-        if name not in names:
-            hint = did_you_mean(name, [*names, "input", "output", "retry", "timeout_s", "batch", "start"])
-            msg = f"{where}: unknown setting {name!r}; {hint}"
-            raise DefinitionError(msg)
-    said = {name: getattr(options, name, None) for name in names} | own
-    return _make(models.Resources, where, {name: value for name, value in said.items() if value is not None})
-
-
-def _make(kind: type[_M], where: str, fields: dict[str, Any]) -> _M:
-    """The model, or a `DefinitionError` that names the field."""
-    try:
-        return kind(**fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        msg = f"{where}, {field}: {first['msg']} (it is {repr(first.get('input'))[:80]})"
-        raise DefinitionError(msg) from None
+_SETTINGS: Final = tuple(TransitionSettings.__annotations__)

@@ -1,0 +1,70 @@
+"""Workflows on their way to the registry: with their code packed, and pinned to the children that go before them.
+
+>>> from wonder_ray.definitions.builder import Workflow
+>>> page, site = Workflow("page"), Workflow("site")
+>>> _ = page.compute("read"), site.subworkflow("front", page)
+>>> import tempfile
+>>> stored = {}
+>>> def put(text: bytes) -> str:
+...     return stored.setdefault(text, f"{len(stored)}" * 64)
+>>> register(site, put, Path(tempfile.mkdtemp()))[:8]
+'11111111'
+>>> [b"000000" in text for text in stored]
+[False, True]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - the example above needs it
+from typing import TYPE_CHECKING
+
+from wonder_ray.bundles.pack import pack
+from wonder_ray.bundles.store import BundleStore
+from wonder_ray.definitions.builder import Workflow
+from wonder_ray.definitions.validation import check
+from wonder_ray.values import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wonder_ray.definitions.authoring.children import Parent
+    from wonder_ray.definitions.models import WorkflowDefinition
+
+
+def register(flow: Workflow | WorkflowDefinition, put: Callable[[bytes], str], storage: Path) -> str:
+    """Store a workflow and its code, after the workflows that it runs as children and was given as such; gives its version.
+
+    Args:
+        flow: The workflow.
+        put: Stores a definition's canonical JSON; gives its version.
+        storage: The storage folder, where the code goes; nothing in it counts as code.
+
+    Raises:
+        DefinitionError: One of the definitions is wrong.
+        CodeBundleError: Code cannot be packed.
+    """
+    return _Registration(put, storage).add(flow)
+
+
+class _Registration:
+    def __init__(self, put: Callable[[bytes], str], storage: Path) -> None:
+        self._put = put
+        self._storage = storage
+        self._versions: dict[int, str] = {}
+        """By the identity of the workflow: one that several nodes run is stored once."""
+
+    def add(self, flow: Parent | WorkflowDefinition) -> str:
+        if id(flow) not in self._versions:
+            definition = self._with_code(flow) if isinstance(flow, Workflow) else check(flow)  # type: ignore[arg-type] # no other Parent
+            self._versions[id(flow)] = self._put(canonical(definition.to_json()))
+        return self._versions[id(flow)]
+
+    def _with_code(self, flow: Workflow) -> WorkflowDefinition:
+        definition = flow.definition(versions={node: self.add(child) for node, child in flow.children.items()})
+        if not flow.actions and not flow.modules:
+            return definition
+        bundle = pack([*flow.actions, *flow.modules], exclude=(self._storage,))
+        if not bundle.manifest.files:
+            return definition
+        BundleStore(self._storage).put(bundle.data)
+        return definition.model_copy(update={"bundle": bundle.sha256})
