@@ -27,9 +27,11 @@ class RunLock:
     """The exclusive right of one process to run a run. Not to be held across a `fork` (the child would hold it as well).
 
     Example:
-        >>> lock = RunLock(layout.lock_file(run_id))
-        >>> if not lock.try_acquire({"pid": os.getpid(), "node": node, "host": host, "epoch": 3}):
-        ...     print("run by", read_holder(lock.path))
+        >>> import pathlib, tempfile
+        >>> lock = RunLock(pathlib.Path(tempfile.mkdtemp()) / "run.lock")
+        >>> lock.try_acquire({"pid": os.getpid(), "node": "n1", "host": "h1", "epoch": 3})
+        True
+        >>> lock.release()
     """
 
     def __init__(self, path: Path) -> None:

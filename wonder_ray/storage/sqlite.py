@@ -47,9 +47,9 @@ class SqliteRunStore:
             only) not there.
 
     Example:
-        >>> store = SqliteRunStore(layout.run_file(run_id))
-        >>> stored = store.load()
-        >>> store.take_epoch(store.epoch_max() + 1)
+        >>> store = SqliteRunStore(layout.run_file(run_id))  # doctest: +SKIP
+        >>> stored = store.load()  # doctest: +SKIP
+        >>> store.take_epoch(store.epoch_max() + 1)  # doctest: +SKIP
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, vfs: str | None = None) -> None:
