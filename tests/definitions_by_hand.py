@@ -65,7 +65,26 @@ def with_join(**fields: Any) -> dict[str, Any]:
     }
 
 
+def node(**fields: Any) -> dict[str, Any]:
+    return {"nodes": {"a": fields}}
+
+
+def race(*targets: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """a -> t0, t1, ... which race."""
+    names = [f"t{i}" for i in range(len(targets))]
+    return {
+        "nodes": {"a": {}} | dict(zip(names, targets, strict=True)),
+        "transitions": [{"from": "a", "to": name, "race": "r"} for name in names[:-1]]
+        + [{"from": "a", "to": names[-1], "race": "r"} | fields],
+    }
+
+
 A = {"nodes": {"a": task()}}
+
+
+TIMER: dict[str, Any] = {"duration_s": 5}
+SIGNAL: dict[str, Any] = {"kind": "wait_signal"}
+UNDONE: dict[str, Any] = {"action": "m:undo"}
 
 
 def named(case: Any) -> str:

@@ -66,13 +66,27 @@ resources = _some(
     runtime_env=st.dictionaries(texts, json_values, max_size=2),
 )
 _seconds = st.floats(0.001, 1e9)
-_tasks: dict[str, st.SearchStrategy[Any]] = {
-    "input": mappings,
+undos = _some(
+    models.Undo, "action", action=texts, input=mappings, retry=_tuples(retries), timeout_s=_seconds, resources=resources
+)
+schemas = st.dictionaries(texts, json_values, max_size=3)
+escalations = _some(models.Escalation, "after_s", "assignee", after_s=_seconds, assignee=expressions)
+_common: dict[str, st.SearchStrategy[Any]] = {
+    "id": names,
     "output": mappings,
+    "guard": expressions,
+    "concurrency_key": expressions,
+    "concurrency_limit": st.integers(1),
+    "mutex": _tuples(names),
+}
+_tasks: dict[str, st.SearchStrategy[Any]] = {
+    **_common,
+    "input": mappings,
     "retry": _tuples(retries),
     "timeout_s": _seconds,
     "resources": resources,
     "batch": st.booleans(),
+    "undo": undos,
 }
 steps = _some(
     models.Step,
@@ -87,9 +101,49 @@ steps = _some(
     max_attempts=st.integers(1, 1000),
 )
 nodes = st.one_of(
-    _some(models.ActionNode, "id", "action", id=names, action=texts, **_tasks),
-    _some(models.StepsNode, "id", "steps", id=names, steps=_tuples(steps, 1), **_tasks),
-    _some(models.ComputeNode, "id", id=names, output=mappings),
+    _some(models.ActionNode, "id", "action", action=texts, **_tasks),
+    _some(models.StepsNode, "id", "steps", steps=_tuples(steps, 1), **_tasks),
+    _some(models.ComputeNode, "id", **_common),
+    _some(
+        models.GateNode,
+        "id",
+        input=mappings,
+        answer=schemas,
+        assignee=expressions,
+        timeout_s=_seconds,
+        escalate=_tuples(escalations),
+        **_common,
+    ),
+    _some(
+        models.SignalNode,
+        "id",
+        signal=names | tricky_texts,
+        retained=st.booleans(),
+        payload=schemas,
+        timeout_s=_seconds,
+        **_common,
+    ),
+    _some(models.TimerNode, "id", duration_s=st.none() | finite | expressions, until=st.none() | expressions, **_common),
+    _some(
+        models.TerminateNode,
+        "id",
+        status=st.sampled_from(["completed", "failed"]),
+        error_type=names | tricky_texts,
+        message=texts,
+        **_common,
+    ),
+    _some(
+        models.SubworkflowNode,
+        "id",
+        "workflow",
+        workflow=names | tricky_texts,
+        version=st.sampled_from(["latest", "0" * 64]) | texts,
+        input=mappings,
+        retry=_tuples(retries),
+        timeout_s=_seconds,
+        undo=undos,
+        **_common,
+    ),
 )
 merges = _some(
     models.Merge,
@@ -106,6 +160,9 @@ joins = _some(
     m=st.none() | st.integers() | expressions,
     remaining=st.sampled_from(["absorb", "cancel", "pass"]),
     merge=_tuples(merges),
+    blocking=st.booleans(),
+    timeout_s=_seconds,
+    on_timeout=st.sampled_from(["fail", "proceed_with_available"]),
 )
 transitions = _some(
     models.Transition,
@@ -115,7 +172,7 @@ transitions = _some(
     target=names,
     priority=st.integers(),
     when=expressions,
-    on=st.sampled_from(["completed", "failed", "failed[X]", "group_failed(g)", "timed_out"]),
+    on=st.sampled_from(["completed", "failed", "failed[X]", "group_failed(g)", "timed_out", "cancelled"]),
     spawn_count=st.none() | st.integers() | expressions,
     foreach=expressions,
     item=names,
@@ -124,6 +181,12 @@ transitions = _some(
     tolerated_failures=st.none() | st.integers(0) | st.floats(0, 1, exclude_min=True, exclude_max=True),
     max_iterations=st.integers(0),
     join=joins,
+    race=names,
+    open=st.booleans(),
+    cancel=_tuples(names),
+    cancel_groups=_tuples(names),
+    complete_groups=_tuples(names),
+    close_groups=_tuples(names),
 )
 
 
@@ -142,6 +205,8 @@ def definitions() -> st.SearchStrategy[models.WorkflowDefinition]:
         start=_tuples(names),
         timeout_s=_seconds,
         bundle=st.none() | texts,
+        state=schemas,
+        max_depth=st.integers(1, 1000),
     )
     return found
 

@@ -135,6 +135,55 @@ class TestShortForms:
         assert ends == [("a", "b"), ("a", "c"), ("b", "a"), ("c", "a")]
         assert definition.start == ("a",)
 
+    def test_kinds_that_a_field_tells_and_things_alone_instead_of_lists(self) -> None:
+        text = """
+            name: w
+            nodes:
+              ask: {answer: boolean, escalate: {after_s: 60, assignee: "'boss'"}, guard: true, mutex: desk}
+              choose: {assignee: "'alice'", answer: [yes, no]}
+              paid: {payload: {type: integer}, concurrency_key: 1}
+              go: {signal: go, retained: false}
+              pause: {duration_s: 5}
+              dawn: {until: 1800000000}
+              stop: {status: failed, message: no}
+              child: {workflow: other, input: {n: 3}, retry: {max_attempts: 2}, undo: "m:undo"}
+              work: {action: "m:f", undo: {action: "m:undo", input: {n: 3}, num_cpus: 2, retry: {max_attempts: 3}}}
+            transitions:
+            - {from: ask, to: choose, cancel: go, close_groups: g, complete_groups: [g], cancel_groups: h}
+        """
+        definition = parse_definition(text, "yaml", checked=False)
+        undo = models.Undo(action="m:undo")
+        assert definition.nodes == (
+            models.GateNode(
+                id="ask",
+                answer={"type": "boolean"},
+                escalate=(models.Escalation(after_s=60, assignee="'boss'"),),
+                guard="true",
+                mutex=("desk",),
+            ),
+            models.GateNode(id="choose", assignee="'alice'", answer={"enum": ["yes", "no"]}),
+            models.SignalNode(id="paid", payload={"type": "integer"}, concurrency_key="1"),
+            models.SignalNode(id="go", signal="go", retained=False),
+            models.TimerNode(id="pause", duration_s=5),
+            models.TimerNode(id="dawn", until="1800000000"),
+            models.TerminateNode(id="stop", status="failed", message="no"),
+            models.SubworkflowNode(
+                id="child", workflow="other", input={"n": "3"}, retry=(models.Retry(max_attempts=2),), undo=undo
+            ),
+            models.ActionNode(
+                id="work",
+                action="m:f",
+                undo=models.Undo(
+                    action="m:undo",
+                    input={"n": "3"},
+                    retry=(models.Retry(max_attempts=3),),
+                    resources=models.Resources(num_cpus=2),
+                ),
+            ),
+        )
+        edge = definition.transitions[0]
+        assert (edge.cancel, edge.close_groups, edge.complete_groups, edge.cancel_groups) == (("go",), ("g",), ("g",), ("h",))
+
     def test_anchors_and_merge_keys(self) -> None:
         text = """
             name: w
@@ -147,6 +196,36 @@ class TestShortForms:
         nodes = parse_definition(text, "yaml").nodes
         found = [(n.action, n.timeout_s, n.retry[0].max_attempts) for n in nodes if isinstance(n, models.ActionNode)]
         assert found == [("m:f", None, 5), ("m:f", 5, 5), ("m:g", None, 5), ("m:first", None, 5)]
+
+
+class TestUnknownFields:
+    @pytest.mark.parametrize(
+        ("node", "message"),
+        [
+            ("{answer: boolean, timeout: 5}", "node 'a', timeout: unknown field; did you mean 'timeout_s'?"),
+            ("{kind: gaet}", "node 'a', kind: 'gaet' is no kind of node; did you mean 'gate'?"),
+            ("{duration_s: 5, timeout_s: 5}", "timeout_s: unknown field of a node of kind timer; action and steps and gate and"),
+            ("{gaurd: true}", "node 'a', gaurd: unknown field; did you mean 'guard'?"),
+            ("{action: 'm:f', undo: {actoin: 'm:u'}}", "node 'a', undo.actoin: unknown field; did you mean 'action'?"),
+            ("{action: 'm:f', undo: {}}", "node 'a', undo.action: is missing; add it"),
+            ("{answer: boolean, escalate: {after: 5}}", "escalate.0.after: unknown field; did you mean 'after_s'?"),
+            ("{workflow: w2, vresion: latest}", "node 'a', vresion: unknown field; did you mean 'version'?"),
+            ("{duration_s: [1]}", "node 'a', duration_s: input should be a valid"),
+            ("{status: maybe}", "node 'a', status: input should be 'completed' or 'failed'; it is 'maybe'"),
+        ],
+    )
+    def test_they_are_told_with_what_may_be_meant(self, node: str, message: str) -> None:
+        with pytest.raises(DefinitionError) as raised:
+            parse_definition(f"name: w\nnodes:\n  a: {node}\n", "yaml")
+        assert message in str(raised.value)
+        assert "<text>:3: " in str(raised.value)
+
+    def test_of_a_transition_and_of_the_whole(self) -> None:
+        text = "name: w\nmax_dept: 3\nnodes: [{id: a}]\ntransitions: [{from: a, to: a, rase: r}]\n"
+        with pytest.raises(DefinitionError) as raised:
+            parse_definition(text, "yaml")
+        assert "max_dept: unknown field; did you mean 'max_depth'?" in str(raised.value)
+        assert "transition 'a->a', rase: unknown field; did you mean 'race'?" in str(raised.value)
 
 
 class TestYaml:

@@ -87,7 +87,7 @@ ERRORS: list[tuple[dict[str, Any], str | None, str, str, str]] = [
     ),
     (with_edge(on="group_failed"), "a->b", "on", "'group_failed' is no outcome", "group_failed(group) or"),
     (with_edge(foreach="[1]", item="in"), "a->b", "item", "'in' cannot name an item", "no word of CEL"),
-    (with_edge(foreach="[1]", item="state"), "a->b", "item", "'state' cannot name an item", "none of error, index"),
+    (with_edge(foreach="[1]", item="state"), "a->b", "item", "'state' cannot name an item", "none of error, group, index"),
     # splits
     (with_edge(foreach="[1]", spawn_count=2), "a->b", "spawn_count", "foreach and spawn_count exclude each other", "keep one"),
     (with_edge(spawn_count=-1), "a->b", "spawn_count", "-1 is less than 0", "give a count"),
@@ -95,7 +95,7 @@ ERRORS: list[tuple[dict[str, Any], str | None, str, str, str]] = [
     (with_edge(item="page", spawn_count=2), "a->b", "item", "names the element of a foreach", "add foreach"),
     (with_edge(tolerated_failures=1), "a->b", "tolerated_failures", "none is named", "name the group"),
     (with_edge(group="incoming"), "a->b", "group", "'incoming' is reserved", "choose another name"),
-    (with_edge(group="g g"), "a->b", "group", "group 'g g' is not a name", "use letters"),
+    (with_edge(group="g g"), "a->b", "group", "group 'g g' is not a name", NAME_MEND),
     # joins
     (with_join(strategy="m_of_n"), "b->c", "join.m", "m_of_n without m", "such as m: 2"),
     (with_join(m=2), "b->c", "join.m", "m is for m_of_n, and the strategy is all", "set strategy: m_of_n"),

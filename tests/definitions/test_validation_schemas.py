@@ -1,4 +1,4 @@
-"""JSON Schemas of a run's input that are none, or that nothing can satisfy."""
+"""JSON Schemas that are none, that nothing can satisfy, or that judging a value by would never end."""
 
 from __future__ import annotations
 
@@ -34,6 +34,21 @@ SCHEMAS: list[tuple[dict[str, Any], str, str]] = [
     ({"properties": {"a": {"$ref": "#/$defs/X"}}}, "input.properties.a.$ref", "'#/$defs/X' points to nothing"),
     ({"if": {"$ref": "https://example.org/s"}}, "input.if.$ref", "points to nothing in this schema"),
     ({"x": 1.5, "y": {1, 2}}, "input", "value is no JSON: set"),
+    ({"pattern": "(", "items": {"minLength": 1}}, "input.pattern", "'(' is no regular expression of Python: missing )"),
+    ({"patternProperties": {r"\p{L}": {}}}, r"input.patternProperties.\p{L}", "is no regular expression of Python: bad escape"),
+    ({"$ref": "#"}, "input", "it refers to itself at the same value"),
+    (
+        {"$defs": {"a": {"anyOf": [{}, {"$ref": "#/$defs/b"}]}, "b": {"if": {"$ref": "#/$defs/a"}}}},
+        "input.$defs.a",
+        "it refers to itself at the same value",
+    ),
+    (
+        {"$defs": {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(30)} | {"d30": {}}},
+        "input.$defs.d0",
+        "judging one value would look at more than 200,000 schemas",
+    ),
+    ({"description": "x" * 300_000}, "input", "the schema has 300,018 bytes, more than 262,144"),
+    ({"properties": {f"p{i}": {"type": "string"} for i in range(20_000)}}, "input", "bytes, more than 262,144"),
 ]
 
 SOUND_SCHEMAS: list[dict[str, Any]] = [
@@ -44,6 +59,8 @@ SOUND_SCHEMAS: list[dict[str, Any]] = [
     {"allOf": [{"type": "number"}, {"type": "integer"}]},
     {"$defs": {"a/b": {"type": "string"}}, "properties": {"x": {"$ref": "#/$defs/a~1b"}, "y": {"$ref": "#"}}},
     {"prefixItems": [{}], "items": {"$ref": "#/prefixItems/0"}},
+    {"anyOf": [{"type": "null"}, {"properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}}}]},
+    {"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"pattern": "^x+$"}}},
 ]
 
 
@@ -52,6 +69,22 @@ def test_schemas_that_contradict_themselves(schema: dict[str, Any], field: str, 
     found = validate(models.WorkflowDefinition(name="w", nodes=(models.ActionNode(id="a", action="m:f"),), input=schema))
     assert [problem.field for problem in found] == [field], [str(problem) for problem in found]
     assert message in found[0].message
+
+
+def test_every_schema_of_a_definition_is_checked_at_its_place() -> None:
+    broken: dict[str, Any] = {"properties": {"x": {"enum": []}}}
+    document = {
+        "nodes": {"a": {"answer": broken}, "b": {"payload": broken}, "c": {"kind": "gate", "answer": {"type": "string"}}},
+        "input": broken,
+        "state": broken,
+    }
+    fields = [(problem.node, problem.field) for problem in problems(document) if problem.message.startswith("an empty enum")]
+    assert fields == [
+        (None, "input.properties.x.enum"),
+        (None, "state.properties.x.enum"),
+        ("a", "answer.properties.x.enum"),
+        ("b", "payload.properties.x.enum"),
+    ]
 
 
 @pytest.mark.parametrize("schema", SOUND_SCHEMAS)

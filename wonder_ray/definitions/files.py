@@ -47,6 +47,11 @@ _KINDS: Final[dict[str, type[BaseModel]]] = {
     "action": models.ActionNode,
     "steps": models.StepsNode,
     "compute": models.ComputeNode,
+    "gate": models.GateNode,
+    "wait_signal": models.SignalNode,
+    "timer": models.TimerNode,
+    "terminate": models.TerminateNode,
+    "subworkflow": models.SubworkflowNode,
 }
 _PARTS: Final[dict[str, type[BaseModel]]] = {
     "transitions": models.Transition,
@@ -55,8 +60,11 @@ _PARTS: Final[dict[str, type[BaseModel]]] = {
     "retry": models.Retry,
     "steps": models.Step,
     "resources": models.Resources,
+    "undo": models.Undo,
+    "escalate": models.Escalation,
 }
 _ERRORS_MAX = 1000
+_NO_KIND = "union_tag_invalid"
 _UNION_MEMBERS = frozenset({"int", "str", "float"})
 
 
@@ -258,19 +266,21 @@ def _problems(errors: Iterable[ErrorDetails], document: dict[str, Any]) -> list[
     for error in islice(errors, _ERRORS_MAX):
         if error["type"] == "too_short" and len(found) > 0:
             continue  # follows from the errors of its elements, which pydantic did not count
-        place = _place(error["loc"])
-        message, mend = _explained(error, place)
+        place = _place(error)
+        message, mend = _explained(error, place, document)
         node, transition = _owner(place, document)
         problem = Problem(severity="error", message=message, mend=mend, node=node, transition=transition, place=place)
         found.setdefault(place, problem)
     return list(found.values())
 
 
-def _place(location: tuple[int | str, ...]) -> Place:
+def _place(error: ErrorDetails) -> Place:
     """Without the names of union members, which pydantic puts between."""
-    place = [*location]
+    place = [*error["loc"]]
     if place[0] == "nodes" and place[2:3] and place[2] in _KINDS:
         del place[2]
+    if error["type"] == _NO_KIND:
+        place.append("kind")
     if place[1:] and place[-1] in _UNION_MEMBERS:
         place.pop()
     return tuple(place)
@@ -289,20 +299,40 @@ def _owner(place: Place, document: dict[str, Any]) -> tuple[str | None, str | No
     return None, None
 
 
-def _explained(error: ErrorDetails, place: Place) -> tuple[str, str]:
+def _explained(error: ErrorDetails, place: Place, document: dict[str, Any]) -> tuple[str, str]:
     if error["type"] == "extra_forbidden":
-        return "unknown field", did_you_mean(str(place[-1]), _fields(place))
+        return _unknown(str(place[-1]), place, document)
+    if error["type"] == _NO_KIND:
+        kind = str(_at(document, place))
+        return f"{kind[:80]!r} is no kind of node", did_you_mean(kind, _KINDS)
     if error["type"] == "missing":
         return "is missing", "add it"
     message = error["msg"].removeprefix("Value error, ")
     return f"{message[:1].lower()}{message[1:]}", f"it is {repr(error.get('input'))[:80]}"
 
 
-def _fields(place: Place) -> list[str]:
+def _unknown(field: str, place: Place, document: dict[str, Any]) -> tuple[str, str]:
+    """What is to be said about a field that there is not."""
     holder = next((part for part in reversed(place[:-1]) if part in _PARTS), None)
-    kinds: list[type[BaseModel]] = [models.WorkflowDefinition]
     if holder is not None:
-        kinds = [_PARTS[str(holder)]]
-    elif place[0] == "nodes":
-        kinds = [models.ActionNode, models.StepsNode]
-    return list(dict.fromkeys(field.alias or name for kind in kinds for name, field in kind.model_fields.items()))
+        return "unknown field", did_you_mean(field, _fields(_PARTS[str(holder)]))
+    if place[0] != "nodes":
+        return "unknown field", did_you_mean(field, _fields(models.WorkflowDefinition))
+    kind = str(_at(document, (*place[:2], "kind")))
+    others = [other for other, model in _KINDS.items() if field in model.model_fields]
+    if others:
+        return f"unknown field of a node of kind {kind}; {' and '.join(others)} have it", "remove it, or correct kind"
+    told_by_nothing = kind == "compute"
+    kinds = _KINDS if told_by_nothing else [kind]
+    return "unknown field", did_you_mean(field, list(dict.fromkeys(name for each in kinds for name in _fields(_KINDS[each]))))
+
+
+def _fields(kind: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in kind.model_fields.items() if name != "kind"]
+
+
+def _at(document: dict[str, Any], place: Place) -> Any:
+    at: Any = document
+    for part in place:
+        at = at[part]
+    return at

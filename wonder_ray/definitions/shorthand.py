@@ -1,9 +1,11 @@
 """The short forms that people write by hand, brought to the one form of the models.
 
-- `nodes` as a map from id to node; `kind` left out (`action` and `steps` tell it, else it is `compute`);
-- `num_cpus`, `num_gpus`, `memory`, `label_selector` and `runtime_env` on the node itself;
-- `retry` and `merge` single instead of as a list; `merge: state.pages`; `join: pages`; `start: list`;
+- `nodes` as a map from id to node; `kind` left out where a field tells it (`action`, `steps`, `workflow`, `signal`, `answer`,
+  `duration_s`, `status`, ...), else it is `compute`;
+- `num_cpus`, `num_gpus`, `memory`, `label_selector` and `runtime_env` on the node (or `undo`) itself; `undo: "shop:refund"`;
+- `retry`, `merge`, `escalate`, `mutex`, `start`, `cancel`, ... single instead of as a list; `merge: state.pages`; `join: pages`;
 - `from` and `to` as lists: a transition from each to each;
+- a type, or the allowed values, instead of a schema: `answer: boolean`, `payload: integer`, `answer: [approve, reject]`;
 - JSON values where an expression is expected: `input: {depth: 3}`, `foreach: [1, 2]`, `when: true`.
 
 >>> expanded, _ = expand({"name": "w", "nodes": {"a": {"action": "m:f", "input": {"n": 3}}}})
@@ -14,12 +16,28 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.checks.problems import Place
 
 _HOISTED = ("num_cpus", "num_gpus", "memory", "label_selector", "runtime_env")
+_TOLD_BY: Final = (
+    ("action", "action"),
+    ("steps", "steps"),
+    ("workflow", "subworkflow"),
+    ("signal", "wait_signal"),
+    ("payload", "wait_signal"),
+    ("answer", "gate"),
+    ("assignee", "gate"),
+    ("escalate", "gate"),
+    ("duration_s", "timer"),
+    ("until", "timer"),
+    ("status", "terminate"),
+    ("error_type", "terminate"),
+)
+"""Field -> the kind of node that has it; the first that is there decides."""
+_EFFECTS: Final = ("cancel", "cancel_groups", "complete_groups", "close_groups")
 
 
 class Origins:
@@ -43,8 +61,7 @@ def expand(document: dict[str, Any]) -> tuple[dict[str, Any], Origins]:
     """The document in the models' form, and where its parts came from. What is no short form is left as it is."""
     origins = Origins()
     found = dict(document)
-    if isinstance(found.get("start"), str):
-        found["start"] = [found["start"]]
+    _listed(found, "start", str)
     _expressions(found, "output")
     if "nodes" in found:
         found["nodes"] = _nodes(found["nodes"], origins)
@@ -69,20 +86,61 @@ def _named(name: str, node: Any) -> Any:
 def _node(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
-    kind = "action" if "action" in node else "steps" if "steps" in node else "compute"
+    kind = next((kind for field, kind in _TOLD_BY if field in node), "compute")
     found: dict[str, Any] = {"id": node.get("id"), "kind": kind} | node
     if "id" not in node:
         del found["id"]
+    _task(found)
+    for field in ("input", "output"):
+        _expressions(found, field)
+    for field in ("guard", "concurrency_key", "assignee", "until"):
+        _expression(found, field)
+    for field in ("answer", "payload"):
+        _schema(found, field)
+    _listed(found, "mutex", str)
+    _listed(found, "escalate", dict)
+    if isinstance(found.get("escalate"), list):
+        found["escalate"] = [_escalation(step) for step in found["escalate"]]
+    if isinstance(found.get("steps"), list):
+        found["steps"] = [_step(step) for step in found["steps"]]
+    if isinstance(found.get("undo"), str | dict):
+        found["undo"] = _undo(found["undo"])
+    return found
+
+
+def _task(found: dict[str, Any]) -> None:
+    """What nodes and undos have that run as tasks."""
     resources = {name: found.pop(name) for name in _HOISTED if name in found}
     if resources and isinstance(found.get("resources", {}), dict):
         found["resources"] = resources | found.get("resources", {})
-    if isinstance(found.get("retry"), dict):
-        found["retry"] = [found["retry"]]
+    _listed(found, "retry", dict)
+
+
+def _undo(undo: str | dict[str, Any]) -> dict[str, Any]:
+    found = {"action": undo} if isinstance(undo, str) else dict(undo)
+    _task(found)
     _expressions(found, "input")
-    _expressions(found, "output")
-    if isinstance(found.get("steps"), list):
-        found["steps"] = [_step(step) for step in found["steps"]]
     return found
+
+
+def _escalation(step: Any) -> Any:
+    if not isinstance(step, dict):
+        return step
+    found = dict(step)
+    _expression(found, "assignee")
+    return found
+
+
+def _schema(holder: dict[str, Any], field: str) -> None:
+    given = holder.get(field)
+    if isinstance(given, str | list):
+        holder[field] = {"type": given} if isinstance(given, str) else {"enum": given}
+
+
+def _listed(holder: dict[str, Any], field: str, of: type) -> None:
+    """One thing alone stands for a list of it."""
+    if isinstance(holder.get(field), of):
+        holder[field] = [holder[field]]
 
 
 def _step(step: Any) -> Any:
@@ -110,6 +168,8 @@ def _transition(transition: Any) -> list[Any]:
     found = dict(transition)
     _expression(found, "when")
     _expression(found, "foreach")
+    for field in _EFFECTS:
+        _listed(found, field, str)
     if "join" in found:
         found["join"] = _join(found["join"])
     sources, targets = (found[key] if isinstance(found.get(key), list) else None for key in ("from", "to"))

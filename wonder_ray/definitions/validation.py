@@ -16,15 +16,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wonder_ray.definitions.checks.children import check_children
+from wonder_ray.definitions.checks.claims import check_claims
+from wonder_ray.definitions.checks.constants import check_constants
 from wonder_ray.definitions.checks.dataflow import check_dataflow
+from wonder_ray.definitions.checks.effects import check_effects
 from wonder_ray.definitions.checks.groups import Contexts, check_groups
 from wonder_ray.definitions.checks.loops import check_loops
 from wonder_ray.definitions.checks.policies import check_policies
 from wonder_ray.definitions.checks.problems import Problem
-from wonder_ray.definitions.checks.schemas import check_schema
+from wonder_ray.definitions.checks.schemas import check_schemas
 from wonder_ray.definitions.checks.structure import check_limits, check_structure
 from wonder_ray.definitions.checks.survey import Survey
 from wonder_ray.definitions.checks.texts import check_texts
+from wonder_ray.definitions.checks.waits import check_waits
 from wonder_ray.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -45,9 +50,14 @@ def validate(definition: WorkflowDefinition) -> list[Problem]:
         names = check_texts(survey)
         contexts = Contexts(survey)
         check_groups(survey, contexts)
+        check_effects(survey)
         check_loops(survey)
         check_policies(survey)
-        check_schema(survey)
+        check_waits(survey)
+        check_children(survey)
+        check_claims(survey)
+        check_schemas(survey)
+        check_constants(survey, names)
         check_dataflow(survey, contexts, names)
     return sorted(survey.problems, key=lambda problem: problem.severity != "error")
 

@@ -12,6 +12,7 @@ from wonder_ray.decisions import (
     OpenGroup,
 )
 from wonder_ray.definitions.graph import INCOMING, Edge, Graph
+from wonder_ray.definitions.limits import SPAWN_MAX
 from wonder_ray.errors import ExpressionError
 from wonder_ray.fold import fan_out_token_id
 from wonder_ray.ids import derive_id, escape_path_segment
@@ -22,9 +23,6 @@ from wonder_ray.state import ErrorRecord, Group, GroupStatus, Token, incoming_id
 if TYPE_CHECKING:
     from wonder_ray.definitions.expressions import Expression
     from wonder_ray.run_state import RunState
-
-SPAWN_MAX = 1_000_000
-"""Most tokens that one firing may make: a larger count is a mistake, or wants batching."""
 
 
 class RoutingError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from wonder_ray.definitions.checks.groups import INDEX
 from wonder_ray.definitions.checks.survey import COMPLETED, INCOMING
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 Key: TypeAlias = tuple[str, str]
 """A place of the context that is written or read: `("state", "pages")`; `("state", "")` for all of it."""
 WHOLE: Final = ""
+_FROM_OUTSIDE: Final = " (if updates from outside write it, name it in the schema of the state)"
 _READ = re.compile(
     r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')  # a string, skipped
       | (?<![\w.])(state|output)\b (?:\s*\.\s*(\w+) | \s*\[\s*["']([^"'\\]*)["']\s*\])?""",
     re.VERBOSE,
 )
+_AFTERWARDS = ("output", "undo")
+"""Fields of a node whose expressions are evaluated when it has completed."""
 _OF_TOKENS = frozenset({INDEX, "item", "result", "token", "error"})
 
 
@@ -83,9 +86,9 @@ def _unbound_names(survey: Survey, contexts: Contexts, names: Mapping[str, froze
             for name in sorted(found & (_OF_TOKENS | survey.items)):
                 survey.warn(use.place, f"a run's output is of no token: it has no {name}", "write input, state, output or run")
             continue
-        if "result" in found and not use.private and use.place[0] == "nodes" and use.place[2] == "input":
+        if "result" in found and not use.private and use.place[0] == "nodes" and use.place[2] not in _AFTERWARDS:
             mend = "keep it in the state (output: {state.x: result} of the node before), and write state.x here"
-            survey.warn(use.place, "result is what this node itself returns, so its input has none", mend)
+            survey.warn(use.place, f"result is what this node itself returns, so its {use.place[2]} has none", mend)
         for name in sorted(found & contexts.items.keys()) if use.node in contexts.at else ():
             if not _context(survey, contexts, use) & contexts.items[name]:
                 what = "a fan-out" if name == INDEX else "a foreach that names it"
@@ -115,7 +118,9 @@ class _Flow:
         for use in targets(survey):
             if not use.private and use.node is not None and (key := _written(use.text)) is not None:
                 self.writes.append((use.place, use.node, key))
-        self.written = {key for _, _, key in self.writes}
+        self.told = {("state", name) for name in _told(survey.definition.state)}
+        """What the schema of the state speaks of: it may be written and read from outside."""
+        self.written = {key for _, _, key in self.writes} | self.told
         cache: dict[str, set[Key]] = {}
         self.reads = []
         for use in uses(survey):
@@ -123,7 +128,7 @@ class _Flow:
                 if use.text not in cache:
                     cache[use.text] = _read(use.text)
                 self.reads.append((use, cache[use.text]))
-        self.read = {key for _, keys in self.reads for key in keys}
+        self.read = {key for _, keys in self.reads for key in keys} | self.told
 
     def check_reads(self, survey: Survey) -> None:
         """Values that are read and never written."""
@@ -133,7 +138,8 @@ class _Flow:
                 if key != WHOLE:
                     name = f"{root}.{key}"
                     hint = survey.hint(name, known) if known else "add an output to the node that makes it"
-                    survey.warn(use.place, f"no node and no merge writes {name}", hint)
+                    outside = "" if hint.startswith("did") or root != "state" else _FROM_OUTSIDE
+                    survey.warn(use.place, f"no node and no merge writes {name}", hint + outside)
 
     def check_writes(self, survey: Survey) -> None:
         """Values that are written and never read, or lost at the end of their branch (R8)."""
@@ -179,6 +185,11 @@ class _Flow:
 
 
 _OPEN_MAX = 8
+
+
+def _told(schema: dict[str, Any] | None) -> list[str]:
+    properties = {} if schema is None else schema.get("properties")
+    return list(properties) if isinstance(properties, dict) else []
 
 
 def _merges(survey: Survey, i: int) -> list[str]:

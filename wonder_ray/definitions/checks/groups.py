@@ -12,8 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from wonder_ray.definitions.checks.survey import INCOMING
-from wonder_ray.errors import DefinitionError
-from wonder_ray.ids import check_name
+from wonder_ray.definitions.limits import SPAWN_MAX
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.checks.survey import Survey
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 INDEX: Final = "index"
 _ALL = -1  # every bit is set
 _BITS_MAX = 1_000_000_000  # 125 MB; beyond, everything counts as open everywhere, and nothing is refused for it
-_JOIN_FIELDS = ("strategy", "m", "remaining", "merge")
+_JOIN_FIELDS = ("strategy", "m", "remaining", "merge", "blocking", "timeout_s", "on_timeout")
 
 
 class Contexts:
@@ -119,6 +118,10 @@ def _fields(survey: Survey, i: int, transition: Transition) -> None:
         survey.add((*place, "spawn_count"), "foreach and spawn_count exclude each other", mend)
     if isinstance(transition.spawn_count, int) and transition.spawn_count < 0:
         survey.add((*place, "spawn_count"), f"{transition.spawn_count} is less than 0", "give a count of 0 or more")
+    if isinstance(transition.spawn_count, int) and transition.spawn_count > SPAWN_MAX:
+        mend = "give a list of ranges or batches to foreach, and let each branch see to one of them"
+        message = f"{transition.spawn_count:,} is more than the {SPAWN_MAX:,} branches that one firing may make"
+        survey.add((*place, "spawn_count"), message, mend)
     if not fans_out and transition.max_concurrency is not None:
         survey.add((*place, "max_concurrency"), "max_concurrency limits nothing here", "add foreach or spawn_count, or remove it")
     if transition.foreach is None and transition.item != "item":
@@ -129,10 +132,7 @@ def _fields(survey: Survey, i: int, transition: Transition) -> None:
     if transition.group == INCOMING:
         survey.add((*place, "group"), "'incoming' is reserved for joins over incoming transitions", "choose another name")
     elif transition.group is not None:
-        try:
-            check_name(transition.group, "group")
-        except DefinitionError as error:
-            survey.add((*place, "group"), str(error).split(":")[0], "use letters, digits, '_', '.' and '-'")
+        survey.name(transition.group, "group", (*place, "group"))
 
 
 def _join(survey: Survey, i: int, join: Join) -> None:
@@ -146,6 +146,12 @@ def _join(survey: Survey, i: int, join: Join) -> None:
     if join.strategy == "all" and join.remaining != "absorb":
         mend = "use any or m_of_n, or remove remaining"
         survey.warn((*place, "remaining"), "after 'all' nothing remains", mend)
+    if join.blocking and join.over == INCOMING:
+        mend = "remove blocking, or join over a group"
+        survey.add((*place, "blocking"), "a join over incoming takes its arrivals one after the other as it is", mend)
+    if join.on_timeout != "fail" and join.timeout_s is None and join.strategy == "all":
+        mend = "give it a timeout_s, or remove on_timeout"
+        survey.warn((*place, "on_timeout"), "a join of all without timeout_s never times out", mend)
     seen: set[str] = set()
     for j, merge in enumerate(join.merge):
         if merge.target in seen:

@@ -3,6 +3,10 @@
 A loop is bounded when one of its transitions has `max_iterations`, or may fail to match: it has a `when`, fans out over data that
 may be empty (and no join starts it again), or stands behind a conditional transition of an earlier tier that leaves the loop.
 Loops that only go on after a failure are let through with a warning.
+
+A loop through a gate or a signal goes round as often as somebody outside wants, which is what workflows that serve requests do;
+it is no finding. One through a timer is no error either, since it does not keep anything busy, but nothing outside ends it, and
+its history grows: a warning. A timer of no duration waits for nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
 from wonder_ray.definitions.checks.survey import COMPLETED
+from wonder_ray.definitions.checks.tangles import tangles
+from wonder_ray.definitions.models import GateNode, SignalNode, TimerNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,20 +27,32 @@ if TYPE_CHECKING:
 Edges: TypeAlias = dict[str, list[int]]
 """Node -> positions of the transitions that leave it."""
 _SHOWN_MAX = 8
+_NO_TIME = (None, 0, "0")
 
 
 def check_loops(survey: Survey) -> None:
     """Note one loop per tangle of nodes that has an unbounded one."""
-    always = [i for i in range(len(survey.labels)) if survey.known_ends(i) and not _may_end(survey, i)]
+    nodes_by_id = {node: survey.definition.nodes[position] for node, position in survey.positions.items()}
+    asked = {node for node, model in nodes_by_id.items() if isinstance(model, GateNode | SignalNode)}
+    timed = {node for node, model in nodes_by_id.items() if isinstance(model, TimerNode) and model.duration_s not in _NO_TIME}
+    sources = [transition.source for transition in survey.definition.transitions]
+    always = [i for i in range(len(sources)) if survey.known_ends(i) and sources[i] not in asked and not _may_end(survey, i)]
+    busy = [i for i in always if sources[i] not in timed]
     said: set[str] = set()
-    for nodes, loop in _unbounded(survey, [i for i in always if survey.triggers[i] == COMPLETED]):
+    for nodes, loop in _unbounded(survey, [i for i in busy if survey.triggers[i] == COMPLETED]):
         said |= nodes
         message = f"the loop {_shown(survey, loop)} has no bound and no condition: it never ends"
         survey.add(("transitions", loop[-1]), message, "put max_iterations, or a condition (when), on one of its transitions")
-    for nodes, loop in _unbounded(survey, always):
+    for nodes, loop in _unbounded(survey, busy):
         if said.isdisjoint(nodes):
+            said |= nodes
             message = f"the loop {_shown(survey, loop)} goes on as long as its nodes fail"
             survey.warn(("transitions", loop[-1]), message, "put max_iterations on one of its transitions")
+    for nodes, loop in _unbounded(survey, always if timed else ()):
+        if said.isdisjoint(nodes):
+            message = f"the loop {_shown(survey, loop)} goes round at its timer until the run is cancelled, and its history grows"
+            mend = "put max_iterations, or a condition (when), on one of its transitions"
+            survey.warn(("transitions", loop[-1]), message, mend)
 
 
 def _may_end(survey: Survey, i: int) -> bool:
@@ -51,50 +69,10 @@ def _unbounded(survey: Survey, transitions: Iterable[int]) -> Iterator[tuple[set
     edges: Edges = {node: [] for node in survey.positions}
     for i in transitions:
         edges[survey.definition.transitions[i].source].append(i)
-    for nodes in _tangles(survey, edges):
+    targets = [transition.target for transition in survey.definition.transitions]
+    for nodes in tangles({node: [targets[i] for i in found] for node, found in edges.items()}):
         if not _has_way_out(survey, edges, nodes):
             yield nodes, _loop(survey, edges, nodes)
-
-
-def _tangles(survey: Survey, edges: Edges) -> Iterator[set[str]]:
-    """The strongly connected components that hold a loop (Tarjan's algorithm, without recursion)."""
-    order: dict[str, int] = {}
-    low: dict[str, int] = {}
-    open_nodes: dict[str, None] = {}  # in the order they were opened
-    for root in edges:
-        work = [] if root in order else [_visit(root, edges, order, low, open_nodes)]
-        while work:
-            node, rest = work[-1]
-            for i in rest:
-                target = survey.definition.transitions[i].target
-                if target not in order:
-                    work.append(_visit(target, edges, order, low, open_nodes))
-                    break
-                if target in open_nodes:
-                    low[node] = min(low[node], order[target])
-            else:
-                work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
-                nodes = _closed(open_nodes, node) if low[node] == order[node] else set()
-                if len(nodes) > 1 or (nodes and any(survey.definition.transitions[i].target == node for i in edges[node])):
-                    yield nodes
-
-
-def _visit(
-    node: str, edges: Edges, order: dict[str, int], low: dict[str, int], open_nodes: dict[str, None]
-) -> tuple[str, Iterator[int]]:
-    order[node] = low[node] = len(order)
-    open_nodes[node] = None
-    return node, iter(edges[node])
-
-
-def _closed(open_nodes: dict[str, None], node: str) -> set[str]:
-    """Take off what was opened since `node`, itself included."""
-    nodes: set[str] = set()
-    while node not in nodes:
-        nodes.add(open_nodes.popitem()[0])
-    return nodes
 
 
 def _has_way_out(survey: Survey, edges: Edges, nodes: set[str]) -> bool:

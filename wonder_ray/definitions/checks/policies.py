@@ -5,12 +5,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from wonder_ray.definitions.models import Retry, StepsNode, TaskNode
+from wonder_ray.definitions.limits import SECONDS_MAX
+from wonder_ray.definitions.models import GateNode, Retry, StepsNode, SubworkflowNode, TaskNode
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.checks.problems import Place
     from wonder_ray.definitions.checks.survey import Survey
-    from wonder_ray.definitions.models import Resources, Step
+    from wonder_ray.definitions.models import Node, Resources, Step, Undo
 
 ANY = "*"
 _RAY_OWN = MappingProxyType({"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"})
@@ -18,14 +19,33 @@ _RAY_OWN = MappingProxyType({"CPU": "num_cpus", "GPU": "num_gpus", "memory": "me
 
 def check_policies(survey: Survey) -> None:
     """Every rule about what a node asks for."""
+    _seconds(survey, ("timeout_s",), survey.definition.timeout_s)
     for i, node in enumerate(survey.definition.nodes):
-        if not isinstance(node, TaskNode):
-            continue
-        _retries(survey, ("nodes", i, "retry"), node.retry)
-        _resources(survey, ("nodes", i, "resources"), node.resources)
         _timeout(survey, ("nodes", i, "timeout_s"), node)
+        if isinstance(node, TaskNode | SubworkflowNode):
+            _retries(survey, ("nodes", i, "retry"), node.retry)
+            if node.undo is not None:
+                _undo(survey, ("nodes", i, "undo"), node.undo)
+        if isinstance(node, TaskNode):
+            _resources(survey, ("nodes", i, "resources"), node.resources)
         if isinstance(node, StepsNode):
             _steps(survey, ("nodes", i, "steps"), node.steps)
+        for j, step in enumerate(node.escalate if isinstance(node, GateNode) else ()):
+            _seconds(survey, ("nodes", i, "escalate", j, "after_s"), step.after_s)
+    for i, transition in enumerate(survey.definition.transitions):
+        if transition.join is not None:
+            _seconds(survey, ("transitions", i, "join", "timeout_s"), transition.join.timeout_s)
+
+
+def _undo(survey: Survey, place: Place, undo: Undo) -> None:
+    _retries(survey, (*place, "retry"), undo.retry)
+    _resources(survey, (*place, "resources"), undo.resources)
+    _seconds(survey, (*place, "timeout_s"), undo.timeout_s)
+
+
+def _seconds(survey: Survey, place: Place, seconds: float | None) -> None:
+    if seconds is not None and not seconds <= SECONDS_MAX:
+        survey.add(place, f"{seconds:g} s is more than ten thousand years", "give a time that somebody will see")
 
 
 def _retries(survey: Survey, place: Place, rules: tuple[Retry, ...]) -> None:
@@ -69,17 +89,21 @@ def _resources(survey: Survey, place: Place, resources: Resources) -> None:
             survey.add((*place, "resources", name), f"{name!r} is one of Ray's own", f"use {_RAY_OWN[name]}")
 
 
-def _timeout(survey: Survey, place: Place, node: TaskNode) -> None:
+def _timeout(survey: Survey, place: Place, node: Node) -> None:
+    timeout_s: float | None = getattr(node, "timeout_s", None)
     run = survey.definition.timeout_s
-    if node.timeout_s is not None and run is not None and node.timeout_s > run:
+    _seconds(survey, place, timeout_s)
+    if timeout_s is not None and run is not None and timeout_s > run:
         mend = "lower it, or raise the workflow's timeout_s"
-        survey.warn(place, f"{node.timeout_s:g} s is longer than the whole run may take ({run:g} s)", mend)
-    if node.timeout_s is None:
-        for i in survey.leaving[node.id] if place[1] == survey.positions[node.id] else ():
+        survey.warn(place, f"{timeout_s:g} s is longer than the whole run may take ({run:g} s)", mend)
+    if timeout_s is None and place[1] == survey.positions[node.id]:
+        has_one = "timeout_s" in type(node).model_fields
+        for i in survey.leaving[node.id]:
             trigger = survey.triggers[i]
             if trigger is not None and trigger.outcome == "timed_out":
-                message = f"node {node.id!r} has no timeout_s, so it never times out"
-                survey.warn(("transitions", i, "on"), message, "give the node a timeout_s")
+                what = f"node {node.id!r} has no timeout_s" if has_one else f"{node.kind} node {node.id!r} can have no timeout_s"
+                mend = "give the node a timeout_s" if has_one else "remove the transition, or let it race with a timer"
+                survey.warn(("transitions", i, "on"), f"{what}, so it never times out", mend)
 
 
 def _steps(survey: Survey, place: Place, steps: tuple[Step, ...]) -> None:

@@ -1,20 +1,27 @@
-"""The JSON Schema of a run's input: whether it is one, and whether any value could satisfy it."""
+"""JSON Schemas (of inputs, states, answers, payloads): whether each is one, and whether any value could satisfy it."""
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from wonder_ray.definitions.checks.references import MISSING, below, endless, every_below, resolve
+from wonder_ray.definitions.limits import SCHEMA_BYTES_MAX
+from wonder_ray.definitions.models import GateNode, SignalNode
 from wonder_ray.errors import PayloadError
-from wonder_ray.values import check_json
+from wonder_ray.values import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from wonder_ray.definitions.checks.problems import Place
     from wonder_ray.definitions.checks.survey import Survey
+    from wonder_ray.definitions.models import WorkflowDefinition
 
+Finding: TypeAlias = "tuple[Place, str, str]"
+"""Where in the schema, what is wrong, and the mend."""
 _RANGES = (
     ("minimum", "maximum"),
     ("minLength", "maxLength"),
@@ -24,18 +31,6 @@ _RANGES = (
 )
 _OPEN_RANGES = (("exclusiveMinimum", "exclusiveMaximum"), ("exclusiveMinimum", "maximum"), ("minimum", "exclusiveMaximum"))
 _BROKEN_MAX = 50
-_ONE_BELOW = (
-    "items",
-    "contains",
-    "additionalProperties",
-    "propertyNames",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-    "then",
-    "else",
-)
-_MANY_BELOW = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_LIST_BELOW = ("allOf", "anyOf", "oneOf", "prefixItems")
 _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
     {
         "null": (type(None),),
@@ -49,64 +44,80 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
 )
 
 
-def check_schema(survey: Survey) -> None:
-    """Note what is wrong with the schema of the workflow's input."""
-    schema = survey.definition.input
-    if schema is None:
-        return
-    try:
-        check_json(schema)
-    except PayloadError as error:
-        survey.add(("input",), str(error), "use JSON values only")
-        return
+def check_schemas(survey: Survey) -> None:
+    """Note what is wrong with any schema of the definition; equal ones are looked at once."""
+    known: dict[bytes, list[Finding]] = {}
+    for place, schema in _schemas(survey.definition):
+        try:
+            text = canonical(schema)
+        except PayloadError as error:
+            survey.add(place, str(error), "use JSON values only")
+            continue
+        if len(text) > SCHEMA_BYTES_MAX:
+            message = f"the schema has {len(text):,} bytes, more than {SCHEMA_BYTES_MAX:,}"
+            survey.add(place, message, "simplify it: what is checked here is checked with every value")
+            continue
+        if text not in known:
+            known[text] = list(_findings(schema))
+        for inside, message, mend in known[text]:
+            survey.add((*place, *inside), message, mend)
+
+
+def _schemas(definition: WorkflowDefinition) -> Iterator[tuple[Place, dict[str, Any]]]:
+    if definition.input is not None:
+        yield ("input",), definition.input
+    if definition.state is not None:
+        yield ("state",), definition.state
+    for i, node in enumerate(definition.nodes):
+        if isinstance(node, GateNode) and node.answer is not None:
+            yield ("nodes", i, "answer"), node.answer
+        elif isinstance(node, SignalNode) and node.payload is not None:
+            yield ("nodes", i, "payload"), node.payload
+
+
+def _findings(schema: dict[str, Any]) -> Iterator[Finding]:
     broken = _broken(schema)
-    for place, message, mend in broken or _contradictions(schema, ("input",)):
-        survey.add(place, message, mend)
-    if not broken:
-        for place, ref in _dangling(schema, schema, ("input",)):
-            mend = "point to a part of this schema, such as #/$defs/Page"
-            survey.add((*place, "$ref"), f"{ref[:80]!r} points to nothing in this schema", mend)
+    if broken:
+        yield from broken
+        return
+    yield from _contradictions(schema, ())
+    dangling = list(_dangling(schema, schema, ()))
+    for place, ref in dangling:
+        mend = "point to a part of this schema, such as #/$defs/Page"
+        yield (*place, "$ref"), f"{ref[:80]!r} points to nothing in this schema", mend
+    if not dangling:
+        yield from endless(schema)
 
 
-def _broken(schema: dict[str, Any]) -> list[tuple[Place, str, str]]:
+def _broken(schema: dict[str, Any]) -> list[Finding]:
     """What the meta-schema says against it."""
+    if schema.keys() == {"type"} and isinstance(schema["type"], str) and schema["type"] in _PYTHON_TYPES:
+        return []  # `answer: boolean`, in thousands of nodes
     from jsonschema import Draft202012Validator  # 60 ms, and few definitions have a schema
 
     dialect = schema.get("$schema", "")
     if dialect and "2020-12" not in str(dialect):
         mend = "write it in draft 2020-12, or leave $schema out"
-        return [(("input", "$schema"), f"{str(dialect)[:80]!r} is another dialect of JSON Schema", mend)]
+        return [(("$schema",), f"{str(dialect)[:80]!r} is another dialect of JSON Schema", mend)]
     found = Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)
     return [
-        (("input", *error.absolute_path), error.message[:200], "see JSON Schema draft 2020-12")
-        for error in islice(found, _BROKEN_MAX)
+        (tuple(error.absolute_path), error.message[:200], "see JSON Schema draft 2020-12") for error in islice(found, _BROKEN_MAX)
     ]
 
 
-def _contradictions(schema: Any, place: Place) -> Iterator[tuple[Place, str, str]]:
+def _contradictions(schema: Any, place: Place) -> Iterator[Finding]:
     """Keywords of one schema that no value can satisfy together, here and below (not in `not` and `if`)."""
     if not isinstance(schema, dict):
         return
     yield from _ranges(schema, place)
     yield from _values(schema, place)
     yield from _properties(schema, place)
-    for at, below in _below(schema, place):
-        yield from _contradictions(below, at)
+    yield from _patterns(schema, place)
+    for at, inner in below(schema, place):
+        yield from _contradictions(inner, at)
 
 
-def _below(schema: dict[str, Any], place: Place) -> Iterator[tuple[Place, Any]]:
-    for key in _ONE_BELOW:
-        if key in schema:
-            yield (*place, key), schema[key]
-    for key in _MANY_BELOW:
-        for name, below in schema.get(key, {}).items():
-            yield (*place, key, name), below
-    for key in _LIST_BELOW:
-        for i, below in enumerate(schema.get(key, [])):
-            yield (*place, key, i), below
-
-
-def _ranges(schema: dict[str, Any], place: Place) -> Iterator[tuple[Place, str, str]]:
+def _ranges(schema: dict[str, Any], place: Place) -> Iterator[Finding]:
     for low, high in _RANGES:
         if low in schema and high in schema and schema[low] > schema[high]:
             yield (*place, low), f"{low} {schema[low]} is more than {high} {schema[high]}", "swap or correct them"
@@ -115,7 +126,7 @@ def _ranges(schema: dict[str, Any], place: Place) -> Iterator[tuple[Place, str, 
             yield (*place, low), f"no number lies between {low} {schema[low]} and {high} {schema[high]}", "correct them"
 
 
-def _values(schema: dict[str, Any], place: Place) -> Iterator[tuple[Place, str, str]]:
+def _values(schema: dict[str, Any], place: Place) -> Iterator[Finding]:
     types = _types(schema)
     if schema.get("enum") == []:
         yield (*place, "enum"), "an empty enum allows no value", "list the allowed values, or remove it"
@@ -127,13 +138,13 @@ def _values(schema: dict[str, Any], place: Place) -> Iterator[tuple[Place, str, 
             yield (*place, "const"), f"{_text(schema['const'])} is no {' or '.join(types)}", "correct the value or the type"
         if "enum" in schema and not any(_same(schema["const"], value) for value in schema["enum"]):
             yield (*place, "const"), f"{_text(schema['const'])} is not in enum", "keep one of the two"
-    both = [set(_types(below)) for below in schema.get("allOf", []) if isinstance(below, dict) and _types(below)]
+    both = [set(_types(part)) for part in schema.get("allOf", []) if isinstance(part, dict) and _types(part)]
     both += [set(types)] if types else []
     if len(both) > 1 and not set.intersection(*map(_widened, both)):
         yield (*place, "allOf"), "its parts demand types that exclude each other", "use anyOf, or one type"
 
 
-def _properties(schema: dict[str, Any], place: Place) -> Iterator[tuple[Place, str, str]]:
+def _properties(schema: dict[str, Any], place: Place) -> Iterator[Finding]:
     properties = schema.get("properties", {})
     closed = schema.get("additionalProperties") is False
     closed = closed and not schema.get("patternProperties")  # matching a stranger's patterns could take for ever
@@ -147,6 +158,17 @@ def _properties(schema: dict[str, Any], place: Place) -> Iterator[tuple[Place, s
     wanted = len(schema.get("required", []))
     if wanted > schema.get("maxProperties", wanted):
         yield (*place, "maxProperties"), f"{wanted} properties are required, and maxProperties is less", "raise it"
+
+
+def _patterns(schema: dict[str, Any], place: Place) -> Iterator[Finding]:
+    """Patterns that Python cannot read would only fail when a value comes."""
+    patterns = [((*place, "pattern"), schema["pattern"])] if "pattern" in schema else []
+    patterns += [((*place, "patternProperties", pattern), pattern) for pattern in schema.get("patternProperties", {})]
+    for at, pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            yield at, f"{pattern[:80]!r} is no regular expression of Python: {error}", "correct it"
 
 
 def _types(schema: dict[str, Any]) -> list[str]:
@@ -181,25 +203,11 @@ def _dangling(schema: Any, root: dict[str, Any], place: Place) -> Iterator[tuple
     ref = schema.get("$ref")
     if isinstance(ref, str) and not _resolves(ref, root):
         yield place, ref
-    for key in ("not", "if"):
-        if key in schema:
-            yield from _dangling(schema[key], root, (*place, key))
-    for at, below in _below(schema, place):
-        yield from _dangling(below, root, at)
+    for at, inner in every_below(schema, place):
+        yield from _dangling(inner, root, at)
 
 
 def _resolves(ref: str, root: dict[str, Any]) -> bool:
     if not ref.startswith("#"):
         return "$id" in root  # relative to an id: not ours to judge
-    if ref == "#" or not ref.startswith("#/"):
-        return True
-    at: Any = root
-    for part in ref[2:].split("/"):
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(at, dict) and key in at:
-            at = at[key]
-        elif isinstance(at, list) and key.isdigit() and int(key) < len(at):
-            at = at[int(key)]
-        else:
-            return False
-    return True
+    return not ref.startswith("#/") or resolve(ref, root) is not MISSING

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from wonder_ray.definitions.models import ActionNode, StepsNode
-from wonder_ray.errors import DefinitionError
-from wonder_ray.ids import check_name
+from wonder_ray.definitions.limits import NODES_MAX, TRANSITIONS_MAX
+from wonder_ray.definitions.models import ActionNode, StepsNode, SubworkflowNode, TaskNode
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.checks.problems import Place
     from wonder_ray.definitions.checks.survey import Survey
 
-NODES_MAX: Final = 100_000
-TRANSITIONS_MAX: Final = 1_000_000
 _ACTION = re.compile(r"[^\s:]{1,500}(?::[^\s:]{1,500})?")
 _BUNDLE = re.compile(r"[0-9a-f]{64}")
 _REACHED_SHOWN_MAX = 20
@@ -36,28 +33,20 @@ def check_limits(survey: Survey) -> bool:
 def check_structure(survey: Survey) -> None:
     """Names, references and reachability."""
     definition = survey.definition
-    _name(survey, definition.name, "workflow", ("name",))
+    survey.name(definition.name, "workflow", ("name",))
     if definition.bundle is not None and not _BUNDLE.fullmatch(definition.bundle):
         survey.add(("bundle",), f"{definition.bundle[:80]!r} is not a sha256", "leave it to the client, which packs the code")
     for name in definition.output:
-        _name(survey, name, "output", ("output", name))
+        survey.name(name, "output", ("output", name))
     _nodes(survey)
     _ends(survey)
     _starts(survey)
     _reach(survey)
 
 
-def _name(survey: Survey, name: str, what: str, place: Place) -> None:
-    try:
-        check_name(name, what)
-    except DefinitionError:
-        mend = "use 1 to 128 letters, digits, '_', '.' or '-', beginning with a letter or digit"
-        survey.add(place, f"{what} {name[:80]!r} is not a name", mend)
-
-
 def _nodes(survey: Survey) -> None:
     for i, node in enumerate(survey.definition.nodes):
-        _name(survey, node.id, "node", ("nodes", i, "id"))
+        survey.name(node.id, "node", ("nodes", i, "id"))
         if survey.positions[node.id] != i:
             first = survey.positions[node.id]
             survey.add(
@@ -68,6 +57,8 @@ def _nodes(survey: Survey) -> None:
                 _action(survey, step.action, ("nodes", i, "steps", j, "action"))
         elif isinstance(node, ActionNode):
             _action(survey, node.action, ("nodes", i, "action"))
+        if isinstance(node, TaskNode | SubworkflowNode) and node.undo is not None:
+            _action(survey, node.undo.action, ("nodes", i, "undo", "action"))
 
 
 def _action(survey: Survey, action: str, place: Place) -> None:

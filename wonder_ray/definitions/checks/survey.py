@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from wonder_ray.definitions.checks.problems import Place, Problem, Severity, did_you_mean, list_some
 from wonder_ray.definitions.triggers import Trigger, parse_trigger
 from wonder_ray.errors import DefinitionError
+from wonder_ray.ids import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -84,6 +85,14 @@ class Survey:
     def warn(self, place: Place, message: str, mend: str) -> None:
         """Note what is probably not meant."""
         self.add(place, message, mend, "warning")
+
+    def name(self, name: str, what: str, place: Place) -> None:
+        """Note a name that is none."""
+        try:
+            check_name(name, what)
+        except DefinitionError:
+            mend = "use 1 to 128 letters, digits, '_', '.' or '-', beginning with a letter or digit"
+            self.add(place, f"{what} {name[:80]!r} is not a name", mend)
 
     def hint(self, name: str, known: Collection[str]) -> str:
         """`did_you_mean`, for the first hundred mistakes: comparing takes milliseconds, and there may be thousands."""

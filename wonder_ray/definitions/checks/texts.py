@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from wonder_ray.definitions import models
 from wonder_ray.definitions.expressions import NAMES, compile_expression
+from wonder_ray.definitions.graph import GROUP_NAMES
 from wonder_ray.definitions.targets import parse_target
 from wonder_ray.definitions.triggers import GRAMMAR, OUTCOMES
 from wonder_ray.errors import ExpressionError, WonderError
@@ -19,19 +20,25 @@ if TYPE_CHECKING:
 
 _PATH = re.compile(r"([a-z]+)((?:\.[A-Za-z][A-Za-z0-9_]*){0,16})")
 _RESERVED = frozenset({"true", "false", "null", "in"})  # no keys in a path of CEL
+_WORDS = re.compile(r"[A-Za-z][\w@.\-/: ]{0,79}")
+_SEARCHED_MAX = 4096
+Meaning: TypeAlias = Literal["value", "condition", "count", "list", "key", "seconds", "moment"]
 
 
 class Use(NamedTuple):
     """One expression and where it stands.
 
     `node` is the node in whose context it is evaluated (of a transition the source), None for the run's own context.
-    `private` marks the expressions inside a `steps` node, which see a state of their own.
+    `private` marks the expressions inside a `steps` node, which see a state of their own. `meaning` is what its value is taken
+    for, and `names` are those it may use beside the ones that every expression may.
     """
 
     place: Place
     text: str
     node: str | None
     private: bool = False
+    meaning: Meaning = "value"
+    names: frozenset[str] = frozenset()
 
 
 def uses(survey: Survey) -> Iterator[Use]:
@@ -42,9 +49,7 @@ def uses(survey: Survey) -> Iterator[Use]:
         at: Place = ("nodes", i)
         yield from _mapping((*at, "output"), node.output, node.id)
         yield from _mapping((*at, "input"), getattr(node, "input", {}), node.id)
-        if isinstance(node, models.StepsNode):
-            for j, step in enumerate(node.steps):
-                yield from _of_step((*at, "steps", j), step, node.id)
+        yield from _of_node(at, node)
     for i, transition in enumerate(survey.definition.transitions):
         yield from _of_transition(("transitions", i), transition)
 
@@ -54,27 +59,49 @@ def _mapping(place: Place, mapping: models.Mapping, node: str, *, private: bool 
         yield Use((*place, key), text, node, private)
 
 
+def _of_node(at: Place, node: models.Node) -> Iterator[Use]:
+    if node.guard is not None:
+        yield Use((*at, "guard"), node.guard, node.id, meaning="condition")
+    if node.concurrency_key is not None:
+        yield Use((*at, "concurrency_key"), node.concurrency_key, node.id, meaning="key")
+    if isinstance(node, models.StepsNode):
+        for j, step in enumerate(node.steps):
+            yield from _of_step((*at, "steps", j), step, node.id)
+    elif isinstance(node, models.GateNode):
+        if node.assignee is not None:
+            yield Use((*at, "assignee"), node.assignee, node.id)
+        for j, escalation in enumerate(node.escalate):
+            yield Use((*at, "escalate", j, "assignee"), escalation.assignee, node.id)
+    elif isinstance(node, models.TimerNode):
+        if isinstance(node.duration_s, str):
+            yield Use((*at, "duration_s"), node.duration_s, node.id, meaning="seconds")
+        if node.until is not None:
+            yield Use((*at, "until"), node.until, node.id, meaning="moment")
+    if isinstance(node, models.TaskNode | models.SubworkflowNode) and node.undo is not None:
+        yield from _mapping((*at, "undo", "input"), node.undo.input, node.id)
+
+
 def _of_step(place: Place, step: models.Step, node: str) -> Iterator[Use]:
     yield from _mapping((*place, "input"), step.input, node, private=True)
     yield from _mapping((*place, "output"), step.output, node, private=True)
     if step.when is not None:
-        yield Use((*place, "when"), step.when, node, private=True)
+        yield Use((*place, "when"), step.when, node, private=True, meaning="condition")
 
 
 def _of_transition(place: Place, transition: models.Transition) -> Iterator[Use]:
     if transition.when is not None:
-        yield Use((*place, "when"), transition.when, transition.source)
+        yield Use((*place, "when"), transition.when, transition.source, meaning="condition")
     if transition.foreach is not None:
-        yield Use((*place, "foreach"), transition.foreach, transition.source)
+        yield Use((*place, "foreach"), transition.foreach, transition.source, meaning="list")
     if isinstance(transition.spawn_count, str):
-        yield Use((*place, "spawn_count"), transition.spawn_count, transition.source)
+        yield Use((*place, "spawn_count"), transition.spawn_count, transition.source, meaning="count")
     if transition.join is not None:
         yield from _of_join((*place, "join"), transition.join, transition.source)
 
 
 def _of_join(place: Place, join: models.Join, source: str) -> Iterator[Use]:
     if isinstance(join.m, str):
-        yield Use((*place, "m"), join.m, source)
+        yield Use((*place, "m"), join.m, source, meaning="count", names=GROUP_NAMES)
     for j, merge in enumerate(join.merge):
         yield Use((*place, "merge", j, "source"), merge.source, source)
 
@@ -96,16 +123,29 @@ def targets(survey: Survey) -> Iterator[Use]:
 def check_texts(survey: Survey) -> dict[str, frozenset[str]]:
     """Note texts that mean nothing; gives the names that each sound expression uses."""
     items = _items(survey)
-    known: dict[str, frozenset[str] | str] = {}
+    known: dict[tuple[str, frozenset[str]], frozenset[str] | str] = {}
     for use in uses(survey):
-        found = known.get(use.text)
+        found = known.get((use.text, use.names))
         if found is None:
-            found = known[use.text] = _names(use.text, items)
+            found = known[use.text, use.names] = _names(use.text, items | use.names if use.names else items)
         if isinstance(found, str):
-            survey.add(use.place, found, "correct the expression")
+            survey.add(use.place, found, _mend(use))
     _targets(survey)
     _triggers(survey)
-    return {text: names for text, names in known.items() if not isinstance(names, str)}
+    return {text: names for (text, _), names in known.items() if not isinstance(names, str)}
+
+
+def _mend(use: Use) -> str:
+    """What to do about an expression that is none: most often it is a text without quotes of its own."""
+    if use.meaning == "seconds":
+        return "correct the expression: it gives seconds, such as 90 or input.minutes * 60"
+    if use.meaning == "moment":
+        return "correct the expression; a fixed time is a text with quotes of its own, such as '2026-11-25T09:00:00Z'"
+    if not use.names and any(re.search(rf"\b{name}\b", use.text[:_SEARCHED_MAX]) for name in sorted(GROUP_NAMES)):
+        return f"correct the expression; {' and '.join(sorted(GROUP_NAMES))} have a value in the m of a join only"
+    if _WORDS.fullmatch(use.text):
+        return f"correct the expression; to mean the text itself, put it in quotes of its own: '{use.text}'"
+    return "correct the expression"
 
 
 def _items(survey: Survey) -> frozenset[str]:
@@ -116,10 +156,10 @@ def _items(survey: Survey) -> frozenset[str]:
         if transition.foreach is None or name == "item":
             continue
         if name not in sound:
-            sound[name] = name not in NAMES and _can_be_named(name)
+            sound[name] = name not in NAMES | GROUP_NAMES and _can_be_named(name)
         if not sound[name]:
             message = f"{name[:80]!r} cannot name an item"
-            mend = f"use letters, digits and _, no word of CEL, and none of {', '.join(sorted(NAMES))}"
+            mend = f"use letters, digits and _, no word of CEL, and none of {', '.join(sorted(NAMES | GROUP_NAMES))}"
             survey.add(("transitions", i, "item"), message, mend)
     return frozenset(name for name, is_sound in sound.items() if is_sound) | {"item"}
 
