@@ -28,6 +28,7 @@ from wonder_ray.definitions.authoring.tasks import StepDraft, UndoDraft, step, u
 from wonder_ray.definitions.authoring.waits import Escalate, Waits
 from wonder_ray.definitions.checks.problems import did_you_mean
 from wonder_ray.definitions.joins import All, Append  # noqa: F401 - for the example above
+from wonder_ray.definitions.limits import TRANSITIONS_MAX
 from wonder_ray.definitions.making import make
 from wonder_ray.errors import DefinitionError
 
@@ -176,6 +177,9 @@ class Workflow(Parent, Waits):
     def _add_transitions(
         self, sources: tuple[str, ...], targets: tuple[str, ...], fields: dict[str, Any], settings: dict[str, Any]
     ) -> None:
+        if (count := len(self._transitions) + len(sources) * len(targets)) > TRANSITIONS_MAX:
+            msg = f"workflow {self.name!r}: {count:,} transitions are more than {TRANSITIONS_MAX:,}; name fewer nodes"
+            raise DefinitionError(msg)
         effects = {name: names(given) for name, given in settings.items() if name in _EFFECTS}
         for one in sources:
             for other in targets:

@@ -238,7 +238,11 @@ def _definition(document: Any, source: str, text: str | None) -> tuple[models.Wo
         what = "is empty" if document is None else f"holds a {type(document).__name__}"
         msg = f"{source}: {what}; a definition is a map with name, nodes and transitions"
         raise DefinitionError(msg)
-    expanded, origins = expand(document)
+    try:
+        expanded, origins = expand(document)
+    except DefinitionError as error:
+        msg = f"{source}: {error}"
+        raise DefinitionError(msg) from None
     try:
         return models.WorkflowDefinition.model_validate(expanded), origins
     except ValidationError as error:

@@ -8,6 +8,8 @@ NODES_MAX: Final = 100_000
 TRANSITIONS_MAX: Final = 1_000_000
 SPAWN_MAX: Final = 1_000_000
 """Most tokens that one firing may make: a larger count is a mistake, or wants batching."""
+MUTEXES_MAX: Final = 100
+"""Of one node."""
 SECONDS_MAX: Final = 10_000 * 366 * 86_400
 """Ten thousand years: more would overflow a 64-bit count of microseconds."""
 SCHEMA_BYTES_MAX: Final = 256 * 1024

@@ -16,7 +16,11 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from typing import TYPE_CHECKING, Any, Final
+
+from wonder_ray.definitions.limits import TRANSITIONS_MAX
+from wonder_ray.errors import DefinitionError
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.checks.problems import Place
@@ -154,12 +158,21 @@ def _step(step: Any) -> Any:
 
 
 def _transitions(transitions: list[Any], origins: Origins) -> list[Any]:
-    found = []
+    found: list[Any] = []
     for i, transition in enumerate(transitions):
+        if (count := len(found) + _count(transition)) > TRANSITIONS_MAX:
+            msg = f"transitions, {i}: with its lists, {count:,} transitions are more than {TRANSITIONS_MAX:,}; name fewer nodes"
+            raise DefinitionError(msg)
         each = _transition(transition)
         found += each
         origins.transitions += [i] * len(each)
     return found
+
+
+def _count(transition: Any) -> int:
+    """How many transitions one is short for."""
+    ends = (transition.get(key) for key in ("from", "to")) if isinstance(transition, dict) else ()
+    return prod(max(1, len(end)) for end in ends if isinstance(end, list))
 
 
 def _transition(transition: Any) -> list[Any]:

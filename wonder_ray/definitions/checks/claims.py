@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wonder_ray.definitions.checks.tangles import tangles
+from wonder_ray.definitions.limits import MUTEXES_MAX
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.checks.survey import Survey
@@ -17,6 +18,11 @@ def check_claims(survey: Survey) -> None:
         if node.concurrency_limit != 1 and node.concurrency_key is None:
             mend = "add a concurrency_key, or remove the limit (max_concurrency of a transition bounds a fan-out)"
             survey.add(("nodes", i, "concurrency_limit"), "concurrency_limit limits nothing without a concurrency_key", mend)
+        if len(node.mutex) > MUTEXES_MAX:
+            survey.add(
+                ("nodes", i, "mutex"), f"{len(node.mutex):,} mutexes, more than {MUTEXES_MAX}", "guard several things by one"
+            )
+            return
         seen: set[str] = set()
         for j, name in enumerate(node.mutex):
             held = True

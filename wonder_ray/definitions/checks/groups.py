@@ -120,7 +120,7 @@ def _fields(survey: Survey, i: int, transition: Transition) -> None:
         survey.add((*place, "spawn_count"), f"{transition.spawn_count} is less than 0", "give a count of 0 or more")
     if isinstance(transition.spawn_count, int) and transition.spawn_count > SPAWN_MAX:
         mend = "give a list of ranges or batches to foreach, and let each branch see to one of them"
-        message = f"{transition.spawn_count:,} is more than the {SPAWN_MAX:,} branches that one firing may make"
+        message = f"{str(transition.spawn_count)[:20]} is more than the {SPAWN_MAX:,} branches that one firing may make"
         survey.add((*place, "spawn_count"), message, mend)
     if not fans_out and transition.max_concurrency is not None:
         survey.add((*place, "max_concurrency"), "max_concurrency limits nothing here", "add foreach or spawn_count, or remove it")

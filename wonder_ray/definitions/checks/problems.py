@@ -51,14 +51,19 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         if self.node is not None:
-            where = f"node {self.node!r}"
+            where = f"node {_short(self.node)!r}"
         elif self.transition is not None:
-            where = f"transition {self.transition!r}"
+            where = f"transition {_short(self.transition)!r}"
         else:
             where = "workflow"
-        field = f", {self.field}" if self.field else ""
-        mend = f"\n  {self.mend}" if "\n" in self.message else f"; {self.mend}"
-        return f"{where}{field}: {self.message}{mend}"
+        field = f", {_short(self.field)}" if self.field else ""
+        mend = f"\n  {_short(self.mend)}" if "\n" in self.message else f"; {_short(self.mend)}"
+        return f"{where}{field}: {_short(self.message)}{mend}"
+
+
+def _short(text: str) -> str:
+    """What is wrong may be that a name has megabytes."""
+    return text if len(text) <= _TEXT_MAX else text[: _TEXT_MAX // 2] + "..." + text[-_TEXT_MAX // 4 :]
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
@@ -92,4 +97,5 @@ def _closest(name: str, known: Collection[str]) -> str | None:
 
 
 _SHOWN_MAX = 5
+_TEXT_MAX = 600
 _COMPARED_MAX = 300

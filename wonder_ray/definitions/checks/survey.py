@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 INCOMING: Final = "incoming"
 COMPLETED: Final = Trigger("completed")
 _HINTS_MAX: Final = 100
+_FINDINGS_MAX: Final = 10_000
+"""Of errors, and of warnings: nobody reads more, and a generated definition may have a million."""
 _NODES_SHOWN: Final = 3
 
 
@@ -40,6 +42,7 @@ class Survey:
         self.definition = definition
         self.problems: list[Problem] = []
         self._hints = 0
+        self._found: Counter[Severity] = Counter()
         self._opened_at: dict[str, str] = {}
         self.positions: dict[str, int] = {}
         for i, node in enumerate(definition.nodes):
@@ -72,7 +75,10 @@ class Survey:
             self.joiners.setdefault(transition.join.over, []).append(i)
 
     def add(self, place: Place, message: str, mend: str, severity: Severity = "error") -> None:
-        """Note a finding; the node or transition it is about is told by its place."""
+        """Note a finding, one of the first ten thousand; the node or transition it is about is told by its place."""
+        self._found[severity] += 1
+        if self._found[severity] > _FINDINGS_MAX:
+            return
         node = transition = None
         if len(place) > 1 and isinstance(place[1], int):
             if place[0] == "nodes":

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from wonder_ray.definitions import models
-from wonder_ray.definitions.expressions import NAMES, compile_expression
+from wonder_ray.definitions.expressions import NAMES, TEXT_LENGTH_MAX, compile_expression
 from wonder_ray.definitions.graph import GROUP_NAMES
 from wonder_ray.definitions.targets import parse_target
 from wonder_ray.definitions.triggers import GRAMMAR, OUTCOMES
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _PATH = re.compile(r"([a-z]+)((?:\.[A-Za-z][A-Za-z0-9_]*){0,16})")
 _RESERVED = frozenset({"true", "false", "null", "in"})  # no keys in a path of CEL
 _WORDS = re.compile(r"[A-Za-z][\w@.\-/: ]{0,79}")
-_SEARCHED_MAX = 4096
 Meaning: TypeAlias = Literal["value", "condition", "count", "list", "key", "seconds", "moment"]
 
 
@@ -141,7 +140,7 @@ def _mend(use: Use) -> str:
         return "correct the expression: it gives seconds, such as 90 or input.minutes * 60"
     if use.meaning == "moment":
         return "correct the expression; a fixed time is a text with quotes of its own, such as '2026-11-25T09:00:00Z'"
-    if not use.names and any(re.search(rf"\b{name}\b", use.text[:_SEARCHED_MAX]) for name in sorted(GROUP_NAMES)):
+    if not use.names and any(re.search(rf"\b{name}\b", use.text[:TEXT_LENGTH_MAX]) for name in sorted(GROUP_NAMES)):
         return f"correct the expression; {' and '.join(sorted(GROUP_NAMES))} have a value in the m of a join only"
     if _WORDS.fullmatch(use.text):
         return f"correct the expression; to mean the text itself, put it in quotes of its own: '{use.text}'"
@@ -176,7 +175,7 @@ def _names(text: str, items: frozenset[str]) -> frozenset[str] | str:
 
     Plain paths, which are most of the expressions of large generated workflows, are told without compiling (0.1 ms each).
     """
-    path = _PATH.fullmatch(text)
+    path = _PATH.fullmatch(text) if len(text) <= TEXT_LENGTH_MAX else None
     if path and path[1] in NAMES and _RESERVED.isdisjoint(path[2].split(".")):
         return frozenset({path[1]})
     try:
