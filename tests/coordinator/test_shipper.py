@@ -159,3 +159,19 @@ def test_a_conflict_is_loud(outcome: str) -> None:
     shipping.sink.acknowledge(mark=0, outcome=outcome)
     with pytest.raises(HistoryConflictError, match=RUN_ID):
         shipping.answer()
+
+
+def test_an_answer_that_comes_twice_does_not_hide_what_the_service_has_lost_since() -> None:
+    shipping = Shipping()
+    shipping.commit(3)
+    shipping.ship()
+    shipping.sink.acknowledge()
+    (first,) = shipping.posted
+    shipping.answer()
+    shipping.commit(2)
+    shipping.ship()
+    shipping.sink.acknowledge(mark=0, outcome="gap")
+    shipping.posted.append(first)
+    shipping.answer()
+    assert shipping.shipper.backlog == 5
+    assert shipping.ship() == [(1, 5)]

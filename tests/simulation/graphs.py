@@ -32,7 +32,7 @@ def draw_definition(chance: Chance) -> WorkflowDefinition:
     while True:
         blocks = Blocks(chance)
         first, last = blocks.chain(chance.number(2, 3))
-        while len(blocks.nodes) < chance.number(1, NODES_MAX):
+        while len(blocks.nodes) < chance.number(6, NODES_MAX):
             begin, end = blocks.chain(2)
             blocks.edge(last, begin)
             last = end

@@ -61,7 +61,7 @@ def draw_plan(seed: int) -> Plan:
 
 
 def _draw_asks(chance: Chance) -> tuple[Ask, ...]:
-    if not chance.maybe(0.25):
+    if not chance.maybe(0.15):
         return ()
     at_ms = chance.number(1, chance.pick([100, 1_000, 5_000]))
     return tuple(

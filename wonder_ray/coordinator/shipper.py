@@ -48,6 +48,8 @@ class Shipper:
         self._sink = sink
         self._post = post
         self._last = self.mark
+        self._number = 0
+        """Of the batch that was sent last."""
         self._under_way = False
         self._failures = 0
         self._next_us = 0
@@ -78,18 +80,24 @@ class Shipper:
         if not rows:
             return
         self._under_way = True
+        self._number += 1
         self._next_us = now_us + SHIP_EVERY_US
         lines = b"\n".join(line for _, _, line in rows)
         batch = EventBatch(self._run, self.stream, self._epoch, rows[0][0], rows[-1][0], lines)
-        stream = self.stream
+        stream, number = self.stream, self._number
         self._sink.append(
             batch,
-            lambda ack: self._post(Shipped(stream, ack, None)),
-            lambda error: self._post(Shipped(stream, None, error)),
+            lambda ack: self._post(Shipped(stream, ack, None, number)),
+            lambda error: self._post(Shipped(stream, None, error, number)),
         )
 
     def answered(self, answer: Shipped, now_us: int) -> None:
-        """Take an answer; raises when this coordinator has been fenced off, or when histories conflict."""
+        """Take an answer; raises when this coordinator has been fenced off, or when histories conflict.
+
+        An answer that comes twice is one to a batch that is under way no more: its mark may be higher than what is held since.
+        """
+        if not self._under_way or answer.number != self._number:
+            return
         self._under_way = False
         ack = answer.ack
         if ack is None:
@@ -110,7 +118,9 @@ class Shipper:
 class Shipped:
     """The answer to one batch: an acknowledgement, or the error that kept it from being one."""
 
-    def __init__(self, stream: Stream, ack: Ack | None, error: Exception | None) -> None:
+    def __init__(self, stream: Stream, ack: Ack | None, error: Exception | None, number: int) -> None:
         self.stream: Stream = stream
         self.ack = ack
         self.error = error
+        self.number = number
+        """Of the batch, among those of its shipper."""

@@ -137,17 +137,15 @@ class Auditor(Attempts):
 
     def _read_cancelled(self) -> None:
         """Something is cancelled before it is said why: what comes after the cancels tells."""
-        why = self.after_cancels()
-        if why is None:
-            self.broken("R11", "this is cancelled, and nothing calls for it", self.peek())
-            return
+        why = self.after_cancels() or {"event_type": "nothing"}
         kind = why["event_type"]
-        if kind in {"fan_in.completed", "branches.merged"}:
+        given_up = self._given_up()
+        if given_up is not None and self.gives_up(given_up):
+            self.read_given_up(given_up)
+        elif kind in {"fan_in.completed", "branches.merged"}:
             self._fire(why["join_id"])
         elif kind == "workflow.timed_out":
             self._read_timed_out()
-        elif (given_up := self._given_up()) is not None:
-            self.read_given_up(given_up)
         elif kind == "group.failed":
             self.read_unmet(self.model.groups[why["group_id"]], why["error"])
         else:

@@ -284,22 +284,31 @@ class Incoming(Joins):
 
     def read_given_up(self, join_id: str) -> None:
         """Read that what waits at an instance can never be joined: it ends, and the branch has a failure."""
-        join, scope = self.place(join_id)
-        queues = self.queues(join_id)
         waiting = self.model.waiting_at(join_id)
         first = waiting[0]
-        error = EXPRESSION
-        if not self._is_undefined_here(join, queues):
-            error = UNMET
-            needed = self._needed_incoming(join, first)
-            more = [] if self._is_idle(scope) else self.open_edges(join.node, scope, self._others(join.node, queues))
-            require(len(queues) + len(more) < needed, "R5", f"{join_id} can still be met over {more}, and gives up")
+        error = UNMET if self._is_unmet_here(join_id) else EXPRESSION
         ids = {token.id for token in waiting}
         while self.rows and self.rows[0].get("token_id") in ids and self.next_kind() == "token.cancelled":
             ids.discard(self.take("R5", "token.cancelled")["token_id"])
         require(not ids, "R5", f"{join_id} gives up, and {ids} still wait")
         self.count("R5")
         self.escalate(first.group, error)
+
+    def gives_up(self, join_id: str) -> bool:
+        """Whether what waits at an instance can never be joined: too little can come, or its expressions have no value."""
+        join, _ = self.place(join_id)
+        if join_id in self.model.rounds:
+            return False
+        return self._is_undefined_here(join, self.queues(join_id)) or self._is_unmet_here(join_id)
+
+    def _is_unmet_here(self, join_id: str) -> bool:
+        join, scope = self.place(join_id)
+        queues = self.queues(join_id)
+        if join.spec.strategy == "all" or self._is_undefined_here(join, queues):
+            return False
+        needed = self._needed_incoming(join, self.model.waiting_at(join_id)[0])
+        more = [] if self._is_idle(scope) else self.open_edges(join.node, scope, self._others(join.node, queues))
+        return len(queues) + len(more) < needed
 
     def _is_undefined_here(self, join: JoinRule, queues: Queues) -> bool:
         """Whether the join's `m`, or what it would merge now, has no value."""

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.audit.merging import Merging
-from tests.simulation.audit.model import escaped
+from tests.simulation.audit.model import RUN_ENDED, escaped
 from tests.simulation.audit.reading import INCOMING, Edge, UndefinedError
 from tests.simulation.violations import require
 
@@ -56,7 +56,7 @@ class Routing(Merging):
 
     def route_all(self) -> None:
         """What has ended is looked at in the order in which it ended."""
-        while self.to_route:
+        while self.to_route and self.model.status not in RUN_ENDED:
             token, error = self.to_route.popleft()
             self._route(token, error)
 
