@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from wonder_ray.state import HELD_OPEN, TERMINAL_RUN, TERMINAL_TOKEN, GroupStatus, TokenStatus
+from wonder_ray.state import GOING_RUN, HELD_OPEN, TERMINAL_RUN, TERMINAL_TOKEN, GroupStatus, TokenStatus
 
 if TYPE_CHECKING:
     from wonder_ray.run_state import RunState
@@ -16,13 +16,17 @@ WAITING = TokenStatus.WAITING_FOR_SIBLINGS
 def audit(state: RunState, reloaded: RunState) -> None:
     """Raise unless the state is consistent with itself and with what a restarted coordinator would see."""
     check_groups(state)
+    reloaded.index.follow_inline(state.index.inline)
     if state.run.status not in TERMINAL_RUN:
         assert not state.index.to_route, "tokens whose transitions were not looked at"
+        assert not state.index.has_result, "results that were not looked at"
+        assert not state.index.has_failed, "failed children that were not looked at"
     assert picture(state) == picture(reloaded)
     if not state.index.limits and not reloaded.index.limits:
         assert ready(state) == ready(reloaded), "before `admit` a limit holds back more"
     if state.run.status in TERMINAL_RUN:
         assert state.index.live == 0, "live tokens after the terminal event"
+        assert not state.children, "child runs after the terminal event"
         assert not [group for group in state.groups.values() if group.status in HELD_OPEN], "open groups after the terminal event"
 
 
@@ -47,7 +51,7 @@ def check_groups(state: RunState) -> None:
         if group.status is GroupStatus.OPEN:
             assert group.arrived == arrived[group.id], group
             assert group.active - passing[group.id] + group.arrived <= group.size, group
-            assert group.active > 0, f"{group} should have fired or closed"
+            assert group.active > 0 or group.open or group.arrived, f"{group} should have fired or closed"
         else:
             assert not arrived[group.id], f"arrivals wait at {group}, which is not open"
 
@@ -67,14 +71,23 @@ def picture(state: RunState) -> dict[str, Any]:
             for join, queues in index.queues.items()
             if any(queues.values())
         },
+        "by_status": {key: count for key, count in index.by_status.items() if count},
+        "waits": {key: list(found) for key, found in index.waits.items()},
+        "races": {key: set(found) for key, found in index.races.items()},
+        "instances": {key: list(found) for key, found in index.instances.items()} if state.run.status in GOING_RUN else None,
+        "open_groups": set(index.open_groups),
+        "holders": {key: set(found) for key, found in index.locks.holders.items()},
+        "queues for locks": {key: list(found) for key, found in index.locks.queues.items()},
         "next_due": state.next_due_us(),
     }
 
 
 def ready(state: RunState) -> dict[str, set[str]]:
-    """Node -> its pending tokens that may run."""
-    queues = {
+    """Node -> its pending tokens that may run, those included that are held back only by guards or locks."""
+    queues: dict[str, set[str]] = {
         node: {token_id for token_id in queue if state.tokens[token_id].status is TokenStatus.PENDING}
         for node, queue in state.index.ready.items()
     }
+    for token_id in (*state.index.parked, *state.index.fresh):
+        queues.setdefault(state.tokens[token_id].node_id, set()).add(token_id)
     return {node: found for node, found in queues.items() if found}

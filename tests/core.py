@@ -21,7 +21,7 @@ from wonder_ray.definitions.graph import compile_graph
 from wonder_ray.errors import ActionError
 from wonder_ray.fold import fold, new_state
 from wonder_ray.planning import facts
-from wonder_ray.state import TERMINAL_RUN, ErrorRecord, Token
+from wonder_ray.state import TERMINAL_RUN, Child, ErrorRecord, Token
 from wonder_ray.storage.memory import MemoryDisk, MemoryRunStore
 from wonder_ray.workflow_events import TERMINAL_EVENTS
 
@@ -82,6 +82,12 @@ class CoreRun:
         self.rows: list[dict[str, Any]] = []
         self.lines: list[bytes] = []
         self.traces: list[dict[str, Any]] = []
+        self.children: dict[str, Child] = {}
+        """Child runs that have been asked for, and have not ended."""
+        self.child: Callable[[Child], facts.ChildEnded] = lambda child: facts.ChildEnded(
+            child_id=child.id, status="completed", output=child.input
+        )
+        """What becomes of a child run; by default it gives back its input. One that was told to end is cancelled."""
         self.turns = 0
         self.told: list[tuple[int, int, tuple[facts.Fact, ...]]] = []
         """What each turn was given: the time, the room, the facts."""
@@ -97,6 +103,10 @@ class CoreRun:
     def run(self, value: Any = None) -> CoreRun:
         """From the start to the end."""
         self.start(value)
+        return self.run_on()
+
+    def run_on(self) -> CoreRun:
+        """From where it stands to the end, or to where it waits for the world."""
         while self.step():
             pass
         self.check()
@@ -111,6 +121,9 @@ class CoreRun:
         if self.state.run.status in TERMINAL_RUN:
             return False
         due_us = self.state.next_due_us()
+        if self.children and not self.flying:
+            self.end_child(next(iter(self.children)))
+            return True
         if self._durations is not None and self.flying:
             at, token = min(((self.back_us[token.id], token) for token in self.flying), key=lambda pair: pair[0])
             if due_us is None or at < due_us:
@@ -123,6 +136,8 @@ class CoreRun:
             self.turn(self.outcome(token))
             return True
         if due_us is None or (not self.flying and self.state.index.ready):
+            if not self.state.index.ready and self.status in {"waiting", "paused"}:
+                return False  # for the world
             assert self.state.index.ready, f"the run hangs: {self.state.durable()['tokens']}"
             self.turn(facts.Alarm())  # what was withdrawn has left room
             return True
@@ -132,6 +147,26 @@ class CoreRun:
 
     def _wait_until(self, at_us: int) -> None:
         self.clock.advance(seconds=max(0, at_us - self.clock.now_us()) / 1_000_000)
+
+    def say(self, fact: facts.CommandFact) -> dict[str, Any]:
+        """Give a command; its answer, or the error with which it was refused."""
+        (reply,) = self.turn(fact).replies
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def end_child(self, child_id: str) -> None:
+        """A child run comes to its end."""
+        child = self.children.pop(child_id)
+        if child.cancelled is None:
+            self.turn(self.child(child))
+        else:
+            self.turn(facts.ChildEnded(child_id=child_id, status="cancelled", error=ErrorRecord("Cancelled", child.cancelled)))
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and what is due then happen."""
+        self.clock.advance(seconds=seconds)
+        self.turn(facts.Alarm())
 
     def finish(self, node_id: str, branch: int = 0) -> None:
         """Let the `branch`-th task in flight of a node come back now."""
@@ -177,6 +212,7 @@ class CoreRun:
         withdrawn = {token_id for token_id, _ in turn.withdrawn}
         self.flying = [token for token in self.flying if token.id not in withdrawn] + turn.dispatched
         self.started.extend(token.node_id for token in turn.dispatched)
+        self.children.update((child.id, msgspec.structs.replace(child)) for child in turn.children)
         for node_id, count in Counter(token.node_id for token in self.flying).items():
             self.most_flying[node_id] = max(self.most_flying[node_id], count)
         if self._durations is not None:
@@ -193,6 +229,7 @@ class CoreRun:
         epoch = self.machine.epoch + 1
         self.machine = Machine(self.graph, self.state, epoch=epoch, tracer=self.tracer)
         self.flying = []
+        self.children = {child.id: msgspec.structs.replace(child) for child in self.state.children.values()}
         self._crash_every_turn, again = False, self._crash_every_turn
         self.turn(facts.Reopened(previous_epoch=epoch - 1))
         self._crash_every_turn = again

@@ -217,14 +217,14 @@ def test_a_run_makes_legal_moves_only(status: RunStatus) -> None:
 
 def test_an_event_that_asks_for_an_illegal_move_raises() -> None:
     state = new_state(RUN_ID)
-    about = {"token_id": "t", "node_id": "a", "path_id": "root"}
+    about: dict[str, Any] = {"token_id": "t", "node_id": "a", "path_id": "root"}
     stamps = (workflow_events.Stamp(n, 1, 1, 1) for n in range(1, 9))
-    evolve(state, workflow_events.TokenCreated(**about), next(stamps))  # type: ignore[arg-type] # fields by name
+    evolve(state, workflow_events.TokenCreated(**about), next(stamps))
     evolve(state, workflow_events.TokenCompleted(**about), next(stamps))
     for event in (
         workflow_events.TokenCompleted(**about),
         workflow_events.TokenCancelled(**about, reason="x"),
-        workflow_events.TaskDispatched(**about, attempt=1),  # type: ignore[arg-type] # fields by name
+        workflow_events.TaskDispatched(**about, attempt=1),
         workflow_events.TokenWaiting(**about, join_id="g"),
     ):
         with pytest.raises(IllegalTransitionError):

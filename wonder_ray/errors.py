@@ -81,6 +81,10 @@ class IllegalTransitionError(WonderError):
     """A token or run was asked to make a move that its status table does not allow (a bug in a planner)."""
 
 
+class CommandRefusedError(WonderError):
+    """A run cannot do what it was asked (a signal nobody knows, an update that breaks the schema); nothing was recorded."""
+
+
 class ServiceUnavailableError(WonderError):
     """A wonder-ray service (coordinator, resources, events, logs) did not answer; the call may be retried."""
 

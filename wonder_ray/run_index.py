@@ -11,85 +11,25 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, OrderedDict, deque
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from wonder_ray.state import HELD_OPEN, TERMINAL_TOKEN, Fanout, Group, Token, TokenStatus
+from wonder_ray.run_limits import Limits
+from wonder_ray.run_places import Locks, Places, drop
+from wonder_ray.state import HELD_OPEN, TERMINAL_TOKEN, WAITS, Fanout, Group, GroupStatus, Token, TokenStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-K = TypeVar("K")
 _WAITING = TokenStatus.WAITING_FOR_SIBLINGS
 _PENDING = TokenStatus.PENDING
-
-
-class Limit(msgspec.Struct):
-    """How many branches of one fan-out are under way, against its `max_concurrency`; kept until the last branch has started."""
-
-    most: int
-    live: dict[int, int] = {}
-    """Branch -> live tokens and open groups in it."""
-    started: set[int] = set()
-    """Branches that may run, or have ended."""
-    running: set[int] = set()
-    """Started branches with something live."""
-    blocked: deque[str] = msgspec.field(default_factory=deque)
-    """First tokens of branches that wait for their start, in order."""
-
-
-class Places:
-    """What stands where in each scope: kept only for runs whose definition has joins over `incoming`."""
-
-    def __init__(self) -> None:
-        self.at: dict[str, dict[str, dict[str, None]]] = {}
-        """Scope -> node -> live tokens there; those that wait at a group's join have left their scope."""
-        self.groups: dict[str, dict[tuple[str, str], int]] = {}
-        """Scope -> (opener's node, group name) -> open instances."""
-        self.busy: dict[str, int] = {}
-        """Scope -> live tokens that do not wait at a join over `incoming`, and open groups."""
-        self.touched: dict[str, dict[str, None]] = {}
-        """Scope -> nodes where something came or went since the joins were last looked at."""
-
-    def put(self, token: Token) -> None:
-        """A live token stands at its node."""
-        self.at.setdefault(token.scope_id, {}).setdefault(token.node_id, {})[token.id] = None
-        self.touched.setdefault(token.scope_id, {})[token.node_id] = None
-        if token.status is not _WAITING:
-            self.work(token.scope_id, 1)
-
-    def take(self, token: Token, *, worked: bool) -> None:
-        """A token leaves its node, having worked there or only waited."""
-        nodes = self.at[token.scope_id]
-        tokens = nodes[token.node_id]
-        del tokens[token.id]
-        if not tokens:
-            del nodes[token.node_id]
-            if not nodes:
-                del self.at[token.scope_id]
-        self.touched.setdefault(token.scope_id, {})[token.node_id] = None
-        if worked:
-            self.work(token.scope_id, -1)
-
-    def work(self, scope_id: str, change: int) -> None:
-        """One thing more or less that can move on by itself."""
-        _count(self.busy, scope_id, change)
-
-    def hold(self, opener: Token, name: str, change: int) -> None:
-        """An instance of a group is open, or no longer, in its opener's scope."""
-        groups = self.groups.setdefault(opener.scope_id, {})
-        _count(groups, (opener.node_id, name), change)
-        if not groups:
-            del self.groups[opener.scope_id]
-        self.touched.setdefault(opener.scope_id, {})[opener.node_id] = None
-        self.work(opener.scope_id, change)
 
 
 class Index:
     """What is derived from the records of one run; it shares their dictionaries."""
 
-    def __init__(self, tokens: dict[str, Token], groups: dict[str, Group], fanouts: dict[str, Fanout]) -> None:
+    def __init__(  # noqa: PLR0915 - one statement per index
+        self, tokens: dict[str, Token], groups: dict[str, Group], fanouts: dict[str, Fanout]
+    ) -> None:
         self._tokens = tokens
         self._groups = groups
         self._fanouts = fanouts
@@ -99,6 +39,8 @@ class Index:
         """Those of them that wait at a join."""
         self.counts: Counter[tuple[str, TokenStatus]] = Counter()
         """(node, status) -> tokens."""
+        self.by_status: Counter[TokenStatus] = Counter()
+        """Status -> live tokens."""
         self.members: dict[str, dict[str, None]] = {}
         """Group -> live tokens in it, arrivals included."""
         self.inner: dict[str, dict[str, None]] = {}
@@ -109,15 +51,39 @@ class Index:
         """Join over `incoming` -> transition -> the tokens of `arrivals` that came over it, first in first out."""
         self.ready: dict[str, deque[str]] = {}
         """Node -> pending tokens that may run (may hold some that no longer are pending)."""
-        self.limits: dict[str, Limit] = {}
+        self.inline: frozenset[str] = frozenset()
+        """Nodes whose tokens a coordinator starts itself, without a task."""
+        self.fresh: deque[str] = deque()
+        """Pending tokens at those nodes that may run (as with `ready`)."""
+        self.parked: dict[str, None] = {}
+        """Pending tokens that a guard or a lock holds back: they are in no queue until something changes."""
+        self.guarded: dict[str, None] = {}
+        """Those of them that wait for their guard."""
+        self.waits: dict[str, dict[str, None]] = {}
+        """Node -> tokens that wait there for an answer, a signal or a time, first come first."""
+        self.locks = Locks()
+        self.races: dict[str, dict[str, None]] = {}
+        """Race -> its live alternatives."""
+        self.instances: dict[tuple[str, str], dict[str, None]] = {}
+        """(group name, scope of the opener) -> groups that are open or have members left, oldest first."""
+        self.open_groups: dict[str, None] = {}
+        """Groups that members can be added to from outside."""
+        self.at_node: dict[str, dict[str, None]] | None = None
+        """Node -> live tokens; kept only for runs in which transitions cancel nodes."""
+        self.context_changed = False
+        """Whether something was written to the context since the guards were last looked at."""
+        self.limits = Limits(tokens, fanouts, self._queue)
         self.due: list[tuple[int, str]] = []
-        """Heap of (time, token); stale entries are skipped."""
+        """Heap of (time, token or group); stale entries are skipped."""
         self.places: Places | None = None
         self.to_route: deque[str] = deque()
         """Tokens that have ended and whose transitions have not been looked at; empty between turns."""
+        self.has_result: deque[str] = deque()
+        """Tokens whose answer, signal, time or child's output has come, and whose work is so done."""
+        self.has_failed: deque[str] = deque()
+        """Tokens whose child has failed."""
         self.touched_groups: dict[str, None] = {}
         self.touched_joins: dict[str, None] = {}
-        self.touched_limits: dict[str, None] = {}
 
     # --- tokens --------------------------------------------------------------------------------------------------
 
@@ -125,8 +91,11 @@ class Index:
         """Index a live token that is new, or that has just been loaded."""
         self.live += 1
         self.counts[token.node_id, token.status] += 1
+        self.by_status[token.status] += 1
         if token.group_id is not None:
             self._add_member(token.group_id, token.id)
+        if token.race_id is not None or token.holds or token.wanted or token.status in WAITS or self.at_node is not None:
+            self._enter_rare(token)
         if token.status is _WAITING:
             self.waiting += 1
             if self._await(token):
@@ -134,7 +103,7 @@ class Index:
         if self.places is not None:
             self.places.put(token)
         if self.limits and token.fanout_id is not None:
-            self._hold(token.fanout_id, token.index)
+            self.limits.hold(token.fanout_id, token.index)
         if token.due_us is not None:
             heapq.heappush(self.due, (token.due_us, token.id))
         if token.status is _PENDING:
@@ -145,18 +114,42 @@ class Index:
         self.live -= 1
         if token.group_id is not None:
             self._drop_member(token.group_id, token.id)
+        if token.race_id is not None or token.holds or token.wanted or self.at_node is not None:
+            self._leave_rare(token)
+        if self.parked:
+            self.parked.pop(token.id, None)
+            self.guarded.pop(token.id, None)
         if token.status is not _WAITING:
             self._leave_scope(token, worked=True)
             return
         self.waiting -= 1
         join_id = token.join_id or ""
-        _drop(self.arrivals, join_id, token.id)
+        drop(self.arrivals, join_id, token.id)
         if join_id not in self._groups:
             queues = self.queues[join_id]
-            _drop(queues, token.transition_id or "", token.id)
+            drop(queues, token.transition_id or "", token.id)
             if not queues:
                 del self.queues[join_id]
             self._leave_scope(token, worked=False)
+
+    def _enter_rare(self, token: Token) -> None:
+        """What most tokens have nothing to do with."""
+        if token.race_id is not None:
+            self.races.setdefault(token.race_id, {})[token.id] = None
+        self.locks.take(token.id, token.holds)
+        self.locks.ask(token.id, token.wanted)
+        if token.status in WAITS:
+            self.waits.setdefault(token.node_id, {})[token.id] = None
+        if self.at_node is not None:
+            self.at_node.setdefault(token.node_id, {})[token.id] = None
+
+    def _leave_rare(self, token: Token) -> None:
+        if token.race_id is not None:
+            drop(self.races, token.race_id, token.id)
+        if self.at_node is not None:
+            drop(self.at_node, token.node_id, token.id)
+        self.unpark(self.locks.release(token.id, token.holds))
+        self.unpark(self.locks.stop_asking(token.id, token.wanted))
 
     def arrive(self, token: Token) -> None:
         """Index a token that has begun to wait at its `join_id`; its status is already the new one."""
@@ -183,10 +176,17 @@ class Index:
         if self.places is not None:
             self.places.take(token, worked=worked)
         if self.limits and token.fanout_id is not None:
-            self._release(token.fanout_id, token.index)
+            self.limits.release(token.fanout_id, token.index)
 
     def move(self, token: Token, to: TokenStatus) -> None:
         """Change a status and what is counted by it."""
+        self.by_status[token.status] -= 1
+        if to not in TERMINAL_TOKEN:
+            self.by_status[to] += 1
+        if token.status in WAITS:
+            drop(self.waits, token.node_id, token.id)
+        elif to in WAITS:
+            self.waits.setdefault(token.node_id, {})[token.id] = None
         counts = self.counts
         counts[token.node_id, token.status] -= 1
         if token.join_id is None or to not in TERMINAL_TOKEN:  # arrivals that a join has consumed were no work of its node
@@ -195,12 +195,54 @@ class Index:
 
     def make_ready(self, token: Token) -> None:
         """Queue a pending token, or hold it back until its branch may start."""
-        limit = self.limits.get(token.fanout_id) if token.fanout_id is not None else None
-        if limit is not None and token.index not in limit.started:
-            limit.blocked.append(token.id)
-            self.touched_limits[token.fanout_id or ""] = None
-            return
-        self.ready.setdefault(token.node_id, deque()).append(token.id)
+        if not self.limits or not self.limits.block(token):
+            self._queue(token)
+
+    def _queue(self, token: Token) -> None:
+        if token.node_id in self.inline:
+            self.fresh.append(token.id)
+        else:
+            self.ready.setdefault(token.node_id, deque()).append(token.id)
+
+    def park(self, token_id: str, *, guarded: bool = False) -> None:
+        """A pending token that was taken out of its queue may not start yet."""
+        self.parked[token_id] = None
+        if guarded:
+            self.guarded[token_id] = None
+
+    def unpark(self, token_ids: Iterable[str]) -> None:
+        """Something changed for these: look at them again."""
+        for token_id in token_ids:
+            if token_id in self.parked:
+                del self.parked[token_id]
+                self.guarded.pop(token_id, None)
+                self.make_ready(self._tokens[token_id])
+
+    def follow_inline(self, nodes: frozenset[str]) -> None:
+        """Begin to queue tokens at these nodes apart, since no task is made for them."""
+        self.inline = nodes
+        moved = [token_id for node in nodes & self.ready.keys() for token_id in self.ready.pop(node)]
+        self.fresh.extend(sorted(moved, key=lambda token_id: self._tokens[token_id].ordinal))
+
+    def follow_nodes(self) -> dict[str, dict[str, None]]:
+        """Node -> live tokens; kept from now on."""
+        if self.at_node is None:
+            self.at_node = {}
+            for token in self._tokens.values():
+                if token.status not in TERMINAL_TOKEN:
+                    self.at_node.setdefault(token.node_id, {})[token.id] = None
+        return self.at_node
+
+    def idle(self) -> bool:
+        """Whether nothing is under way, and nothing can be started: what is live waits."""
+        busy = self.by_status[TokenStatus.DISPATCHED] + self.by_status[TokenStatus.WAITING_FOR_RETRY]
+        if busy or self.fresh:
+            return False
+        pending = self.by_status[_PENDING]
+        if pending:
+            self.limits.admit()
+            pending -= len(self.parked) + self.limits.blocked
+        return pending <= 0
 
     def pending(self, node_id: str) -> deque[str]:
         """The tokens of a node that may run, first come first; the head of the queue is pending."""
@@ -231,8 +273,11 @@ class Index:
 
     def is_due(self, due_us: int, token_id: str) -> bool:
         """Whether an entry of `due` still holds."""
-        token = self._tokens[token_id]
-        return token.due_us == due_us and token.status not in TERMINAL_TOKEN
+        token = self._tokens.get(token_id)
+        if token is not None:
+            return token.due_us == due_us and token.status not in TERMINAL_TOKEN
+        group = self._groups[token_id]
+        return group.due_us == due_us and group.status is GroupStatus.OPEN
 
     # --- groups --------------------------------------------------------------------------------------------------
 
@@ -240,19 +285,40 @@ class Index:
         """Index a group that is open; it counts as live in the scope, branch and group of its opener."""
         opener = self._tokens[group.opener_id]
         self._show(group)
+        self.instances.setdefault((group.name, opener.scope_id), {})[group.id] = None
+        if group.open:
+            self.open_groups[group.id] = None
+        if group.due_us is not None:
+            heapq.heappush(self.due, (group.due_us, group.id))
         if self.places is not None:
             self.places.hold(opener, group.name, 1)
         if self.limits and opener.fanout_id is not None:
-            self._hold(opener.fanout_id, opener.index)
+            self.limits.hold(opener.fanout_id, opener.index)
 
     def shut_group(self, group: Group) -> None:
         """Take a group that is no longer open out of the index; it stays an inner group while something in it is live."""
         opener = self._tokens[group.opener_id]
         self._hide(group)
+        self.open_groups.pop(group.id, None)
+        if not group.active:
+            self.settle_instance(group)
         if self.places is not None:
             self.places.hold(opener, group.name, -1)
         if self.limits and opener.fanout_id is not None:
-            self._release(opener.fanout_id, opener.index)
+            self.limits.release(opener.fanout_id, opener.index)
+
+    def settle_instance(self, group: Group) -> None:
+        """A group has nothing left to come: a join that is blocking may fire for the next one of its name."""
+        key = (group.name, self._tokens[group.opener_id].scope_id)
+        instances = self.instances.get(key, {})
+        if group.id in instances:
+            drop(self.instances, key, group.id)
+            self.touched_groups.update(dict.fromkeys(instances))
+
+    def is_first_instance(self, group: Group) -> bool:
+        """Whether no earlier group of its name in the same branch has members left."""
+        instances = self.instances.get((group.name, self._tokens[group.opener_id].scope_id), {})
+        return next(iter(instances), group.id) == group.id
 
     def _add_member(self, group_id: str, token_id: str) -> None:
         members = self.members.get(group_id)
@@ -284,60 +350,8 @@ class Index:
         while group.status not in HELD_OPEN and group.id not in self.members and group.id not in self.inner:
             if group.parent_id is None or group.id not in self.inner.get(group.parent_id, ()):
                 return
-            _drop(self.inner, group.parent_id, group.id)
+            drop(self.inner, group.parent_id, group.id)
             group = self._groups[group.parent_id]
-
-    # --- limits --------------------------------------------------------------------------------------------------
-
-    def frames(self, fanout_id: str | None, index: int | None) -> Iterator[tuple[Fanout, int]]:
-        """The fan-out branches around a token, innermost first."""
-        while fanout_id is not None and index is not None:
-            fanout = self._fanouts[fanout_id]
-            yield fanout, index
-            fanout_id, index = fanout.outer_id, fanout.outer_index
-
-    def add_limit(self, fanout: Fanout) -> None:
-        """Begin to count a fan-out's branches."""
-        if fanout.max_concurrency is not None and fanout.count:
-            self.limits[fanout.id] = Limit(most=fanout.max_concurrency)
-
-    def _hold(self, fanout_id: str, index: int | None) -> None:
-        for fanout, branch in self.frames(fanout_id, index):
-            limit = self.limits.get(fanout.id)
-            if limit is not None:
-                limit.live[branch] = limit.live.get(branch, 0) + 1
-                if branch in limit.started:
-                    limit.running.add(branch)
-
-    def _release(self, fanout_id: str, index: int | None) -> None:
-        for fanout, branch in self.frames(fanout_id, index):
-            limit = self.limits.get(fanout.id)
-            if limit is not None:
-                _count(limit.live, branch, -1)
-                if branch not in limit.live:
-                    limit.running.discard(branch)
-                    self.touched_limits[fanout.id] = None
-
-    def admit(self) -> None:
-        """Start branches of limited fan-outs as far as their limits allow, in branch order."""
-        touched = self.touched_limits
-        while touched:
-            fanout_id = next(iter(touched))
-            del touched[fanout_id]
-            limit = self.limits.get(fanout_id)
-            if limit is None:
-                continue
-            while limit.blocked and len(limit.running) < limit.most:
-                self._start(limit, self._tokens[limit.blocked.popleft()])
-            if len(limit.started) == self._fanouts[fanout_id].count:
-                del self.limits[fanout_id]
-
-    def _start(self, limit: Limit, token: Token) -> None:
-        branch = -1 if token.index is None else token.index
-        limit.started.add(branch)
-        if token.status is _PENDING:
-            limit.running.add(branch)
-            self.make_ready(token)
 
     # --- building ------------------------------------------------------------------------------------------------
 
@@ -346,20 +360,30 @@ class Index:
         if places:
             self.places = Places()
         for fanout in self._fanouts.values():
-            self.add_limit(fanout)
+            self.limits.add(fanout)
         if self.limits:
             for token in self._tokens.values():
-                self._mark_started(token)
+                self.limits.mark_started(token)
         for group in self._groups.values():
             if group.status in HELD_OPEN:
                 self.open_group(group)
                 self.touched_groups[group.id] = None
+            elif group.active:
+                self.instances.setdefault((group.name, self._tokens[group.opener_id].scope_id), {})[group.id] = None
         for token in sorted(self._tokens.values(), key=lambda token: token.ordinal):
             if token.status in TERMINAL_TOKEN:
                 self.counts[token.node_id, token.status] += token.join_id is None
             else:
                 self.enter(token)
-        self.touched_limits.update(dict.fromkeys(self.limits))
+        self.limits.touched.update(dict.fromkeys(self.limits.of))
+        self.locks.put_in_order(self._tokens)
+        for node, waiting in self.waits.items():
+            self.waits[node] = dict.fromkeys(sorted(waiting, key=self._waits_since))
+        self.context_changed = True  # guards are looked at anew
+
+    def _waits_since(self, token_id: str) -> int:
+        wait = self._tokens[token_id].wait
+        return 0 if wait is None else wait.at
 
     def follow_places(self) -> None:
         """Begin to keep `places`."""
@@ -371,29 +395,3 @@ class Index:
             waits_at_group = token.status is _WAITING and token.join_id in self._groups
             if token.status not in TERMINAL_TOKEN and not waits_at_group:
                 self.places.put(token)
-
-    def _mark_started(self, token: Token) -> None:
-        """A branch has started when its first token has ever been dispatched, or has ended, or waits at a join."""
-        if token.status is _PENDING and token.attempt == 0:
-            return
-        for fanout, branch in self.frames(token.fanout_id, token.index):
-            limit = self.limits.get(fanout.id)
-            if limit is not None:
-                limit.started.add(branch)
-
-
-def _count(counts: dict[K, int], key: K, change: int) -> None:
-    """Change a count; what is 0 is not kept."""
-    count = counts.get(key, 0) + change
-    if count:
-        counts[key] = count
-    else:
-        del counts[key]
-
-
-def _drop(found: dict[K, dict[str, None]], key: K, item: str) -> None:
-    """Take an item out of a set of sets; what is empty is not kept."""
-    items = found[key]
-    del items[item]
-    if not items:
-        del found[key]

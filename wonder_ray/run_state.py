@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from wonder_ray.run_index import Index
-from wonder_ray.state import ROOT_SCOPE, Fanout, Group, Run, Token
+from wonder_ray.state import ROOT_SCOPE, Child, Fanout, Group, Kept, Run, RunStatus, Token, TokenStatus, Undo
 
 if TYPE_CHECKING:
     from collections import deque
@@ -36,6 +36,14 @@ class RunState:
         """(scope, transition) -> firings, for transitions with `max_iterations`."""
         self.rounds: dict[str, dict[str, None]] = {}
         """Join over `incoming` that has fired for some of its transitions -> those taken so far in this round."""
+        self.kept: dict[str, Kept] = {}
+        """Signals and answers that nobody has consumed, in the order in which they came."""
+        self.children: dict[str, Child] = {}
+        """Child runs that have not ended."""
+        self.undos: dict[str, Undo] = {}
+        """Work that can be taken back, by the token that did it, in the order in which it was done."""
+        self.now_us = 0
+        """The time of the turn that is being planned: no part of the state, and never stored."""
         self.index = Index(self.tokens, self.groups, self.fanouts)
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -64,7 +72,7 @@ class RunState:
 
     def frames(self, fanout_id: str | None, index: int | None) -> Iterator[tuple[Fanout, int]]:
         """The fan-out branches around a token, innermost first."""
-        return self.index.frames(fanout_id, index)
+        return self.index.limits.frames(fanout_id, index)
 
     def bound_group(self, group_id: str | None, name: str) -> Group | None:
         """The nearest enclosing instance of a named group (rule R3)."""
@@ -76,17 +84,43 @@ class RunState:
         return None
 
     def next_due_us(self) -> int | None:
-        """When the next retry or timeout is due, the run's own included."""
+        """When something is due next: a retry, a timeout, a timer, an escalation; the run's own timeout included.
+
+        In a paused run only attempts that are under way, and the run itself, run out of time.
+        """
         self.index.drop_stale_due()
-        times = [self.index.due[0][0]] if self.index.due else []
+        if self.run.status is RunStatus.PAUSED:
+            times = [due_us for due_us, item in self.index.due if self.index.is_due(due_us, item) and self._is_attempt(item)]
+        else:
+            times = [self.index.due[0][0]] if self.index.due else []
         if self.run.deadline_us is not None and self.run.ended_us is None:
             times.append(self.run.deadline_us)
         return min(times, default=None)
 
     def due_tokens(self, now_us: int) -> list[Token]:
         """Live tokens whose `due_us` has passed, earliest first."""
+        return [self.tokens[item] for item in self.due_items(now_us) if item in self.tokens]
+
+    def due_items(self, now_us: int) -> list[str]:
+        """Live tokens and open groups whose `due_us` has passed, earliest first."""
         passed = sorted(set(self.index.passed(now_us)))
-        return [self.tokens[token_id] for due_us, token_id in passed if self.index.is_due(due_us, token_id)]
+        return [item for due_us, item in passed if self.index.is_due(due_us, item)]
+
+    def is_due(self, item: str) -> bool:
+        """Whether a live token's, or an open group's, `due_us` has passed at `now_us`."""
+        token = self.tokens.get(item)
+        due_us = self.groups[item].due_us if token is None else token.due_us
+        return due_us is not None and due_us <= self.now_us and self.index.is_due(due_us, item)
+
+    def _is_attempt(self, item: str) -> bool:
+        token = self.tokens.get(item)
+        return token is not None and token.status is TokenStatus.DISPATCHED
+
+    def child_of(self, token: Token) -> Child | None:
+        """The child run that a token waits for."""
+        if token.status is not TokenStatus.WAITING_FOR_CHILD:
+            return None
+        return self.children.get(token.child_id or "")
 
     def pending(self, node_id: str) -> deque[str]:
         """The tokens of a node that may run, first come first; the head of the queue is pending."""
@@ -94,15 +128,18 @@ class RunState:
 
     def admit(self) -> None:
         """Start branches of limited fan-outs as far as their limits allow, in branch order."""
-        self.index.admit()
+        self.index.limits.admit()
 
     # --- loading and comparing -----------------------------------------------------------------------------------
 
     def rebuild_index(self) -> None:
         """Derive `index` anew from the records, as after loading them."""
-        places = self.index.places is not None
+        old = self.index
         self.index = Index(self.tokens, self.groups, self.fanouts)
-        self.index.build(places=places)
+        self.index.inline = old.inline
+        self.index.build(places=old.places is not None)
+        if old.at_node is not None:
+            self.index.follow_nodes()
         self.index.touched_joins.update(dict.fromkeys(self.rounds))
 
     def durable(self) -> dict[str, Any]:
@@ -115,4 +152,7 @@ class RunState:
             "contexts": {key: value for key, value in self.contexts.items() if value["state"] or value["output"]},
             "iterations": {f"{scope}|{edge}": count for (scope, edge), count in self.iterations.items()},
             "rounds": {join_id: sorted(taken) for join_id, taken in self.rounds.items()},
+            "kept": {key: msgspec.to_builtins(kept) for key, kept in self.kept.items()},
+            "children": {key: msgspec.to_builtins(child) for key, child in self.children.items()},
+            "undos": {key: msgspec.to_builtins(undo) for key, undo in self.undos.items()},
         }

@@ -36,6 +36,10 @@ class TokenStatus(StrEnum):
     DISPATCHED = "dispatched"
     WAITING_FOR_SIBLINGS = "waiting_for_siblings"
     WAITING_FOR_RETRY = "waiting_for_retry"
+    WAITING_FOR_GATE = "waiting_for_gate"
+    WAITING_FOR_SIGNAL = "waiting_for_signal"
+    WAITING_FOR_TIMER = "waiting_for_timer"
+    WAITING_FOR_CHILD = "waiting_for_child"
     COMPLETED = "completed"
     FAILED = "failed"
     TIMED_OUT = "timed_out"
@@ -47,6 +51,14 @@ class RunStatus(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    WAITING = "waiting"
+    """Nothing is under way: it goes on when an answer, a signal, a time or a child comes."""
+    PAUSED = "paused"
+    """Nothing new is started; what is under way comes to its end."""
+    CANCELLING = "cancelling"
+    """It will end, and waits for its child runs to end before."""
+    COMPENSATING = "compensating"
+    """It will end, and takes back what its nodes did before."""
     COMPLETED = "completed"
     FAILED = "failed"
     TIMED_OUT = "timed_out"
@@ -70,20 +82,34 @@ _R = RunStatus
 
 TOKEN_TRANSITIONS: Final = MappingProxyType(
     {
-        _T.PENDING: frozenset({_T.DISPATCHED, _T.WAITING_FOR_SIBLINGS, _T.COMPLETED, _T.FAILED, _T.CANCELLED}),
+        _T.PENDING: frozenset(
+            {
+                *(_T.DISPATCHED, _T.WAITING_FOR_SIBLINGS, _T.COMPLETED, _T.FAILED, _T.CANCELLED),
+                *(_T.WAITING_FOR_GATE, _T.WAITING_FOR_SIGNAL, _T.WAITING_FOR_TIMER, _T.WAITING_FOR_CHILD),
+            }
+        ),
         _T.DISPATCHED: frozenset({_T.PENDING, _T.WAITING_FOR_RETRY, _T.COMPLETED, _T.FAILED, _T.TIMED_OUT, _T.CANCELLED}),
         _T.WAITING_FOR_SIBLINGS: frozenset({_T.COMPLETED, _T.CANCELLED}),
         _T.WAITING_FOR_RETRY: frozenset({_T.PENDING, _T.CANCELLED}),
+        _T.WAITING_FOR_GATE: frozenset({_T.PENDING, _T.COMPLETED, _T.FAILED, _T.TIMED_OUT, _T.CANCELLED}),
+        _T.WAITING_FOR_SIGNAL: frozenset({_T.PENDING, _T.COMPLETED, _T.FAILED, _T.TIMED_OUT, _T.CANCELLED}),
+        _T.WAITING_FOR_TIMER: frozenset({_T.PENDING, _T.COMPLETED, _T.FAILED, _T.CANCELLED}),
+        _T.WAITING_FOR_CHILD: frozenset({_T.PENDING, _T.WAITING_FOR_RETRY, _T.COMPLETED, _T.FAILED, _T.TIMED_OUT, _T.CANCELLED}),
         _T.COMPLETED: frozenset[_T](),
         _T.FAILED: frozenset[_T](),
         _T.TIMED_OUT: frozenset[_T](),
         _T.CANCELLED: frozenset[_T](),
     }
 )
+_ENDS: Final = frozenset({_R.COMPLETED, _R.FAILED, _R.TIMED_OUT, _R.CANCELLED})
 RUN_TRANSITIONS: Final = MappingProxyType(
     {
         _R.QUEUED: frozenset({_R.RUNNING}),
-        _R.RUNNING: frozenset({_R.COMPLETED, _R.FAILED, _R.TIMED_OUT, _R.CANCELLED}),
+        _R.RUNNING: frozenset({_R.WAITING, _R.PAUSED, _R.CANCELLING}) | _ENDS,
+        _R.WAITING: frozenset({_R.RUNNING, _R.PAUSED, _R.CANCELLING}) | _ENDS,
+        _R.PAUSED: frozenset({_R.RUNNING, _R.CANCELLING}) | _ENDS,
+        _R.CANCELLING: frozenset({_R.COMPENSATING}) | _ENDS,
+        _R.COMPENSATING: _ENDS,
         _R.COMPLETED: frozenset[_R](),
         _R.FAILED: frozenset[_R](),
         _R.TIMED_OUT: frozenset[_R](),
@@ -94,6 +120,10 @@ TERMINAL_TOKEN: Final = frozenset(status for status, moves in TOKEN_TRANSITIONS.
 HELD_OPEN: Final = frozenset({GroupStatus.OPEN, GroupStatus.PASSING})
 """Groups that count as live in the scope, the branch and the group of their opener."""
 TERMINAL_RUN: Final = frozenset(status for status, moves in RUN_TRANSITIONS.items() if not moves)
+GOING_RUN: Final = frozenset({RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED})
+"""Runs that have begun and whose end is not decided."""
+WAITS: Final = frozenset({TokenStatus.WAITING_FOR_GATE, TokenStatus.WAITING_FOR_SIGNAL, TokenStatus.WAITING_FOR_TIMER})
+"""Tokens that wait for the world, and that a guard can withdraw."""
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -103,12 +133,29 @@ class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     retryable: bool = True
     kind: str = "user"
-    """Who failed: user, result, code, lost, timeout, oom, node, expression, loop, join."""
+    """Who failed: user, result, code, lost, timeout, oom, node, expression, loop, join, guard, child, workflow."""
     node_id: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The value of `error` in expressions, of a run's error, and of events."""
         return {"type": self.type, "message": self.message, "kind": self.kind, "node_id": self.node_id}
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What a token at a gate, signal or timer waits for, and since when."""
+
+    since_us: int
+    at: int
+    """The sequence number of the event with which it began: who waits first is served first."""
+    deadline_us: int | None = None
+    """When it times out; for a timer, when it goes off."""
+    assignee: Any = None
+    level: int = 0
+    """How often the gate was escalated."""
+    asked: int = 1
+    """How often the gate has asked."""
+    shown: Any = None
+    """What who answers is shown."""
 
 
 class Token(msgspec.Struct, kw_only=True, gc=False):
@@ -145,6 +192,19 @@ class Token(msgspec.Struct, kw_only=True, gc=False):
     error: ErrorRecord | None = None
     cause: ErrorRecord | None = None
     """The failure that an `on: failed` or `on: group_failed` transition handed to it."""
+    wait: Wait | None = None
+    race_id: str | None = None
+    """The race it is an alternative of: the first of them to end withdraws the others."""
+    holds: tuple[str, ...] = ()
+    """The locks it holds while it is live; successors at nodes with the same mutex take them over."""
+    wanted: tuple[str, ...] = ()
+    """The locks it waits for."""
+    wanted_at: int = 0
+    """The sequence number of the event with which it began to wait for them."""
+    undo_of: str | None = None
+    """The token whose work it takes back."""
+    child_id: str | None = None
+    """The child run of its last attempt."""
 
 
 class Group(msgspec.Struct, kw_only=True, gc=False):
@@ -165,6 +225,14 @@ class Group(msgspec.Struct, kw_only=True, gc=False):
     failures: int = 0
     """Tolerated failures so far."""
     tolerated: int | float | None = None
+    open: bool = False
+    """Whether members can be added from outside."""
+    added: int = 0
+    """How often members were."""
+    complete: bool = False
+    """Whether its join is to fire with what there is."""
+    due_us: int | None = None
+    """When its join has waited long enough."""
 
 
 class Fanout(msgspec.Struct, kw_only=True, gc=False):
@@ -181,6 +249,69 @@ class Fanout(msgspec.Struct, kw_only=True, gc=False):
     outer_id: str | None = None
     outer_index: int | None = None
     """The fan-out and branch that the splitting token was in itself."""
+    first: int = 0
+    """What `index` begins with: more than 0 where members were added to a fan-out."""
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A signal, or an answer to a gate, that nobody has consumed yet."""
+
+    id: str
+    ordinal: int
+    """The sequence number of the event with which it came."""
+    kind: str
+    """`signal` or `answer`."""
+    name: str
+    """The signal's name; the gate's node, or token."""
+    payload: Any = None
+    by: str | None = None
+
+
+class Child(msgspec.Struct, kw_only=True, gc=False):
+    """A child run that has not ended."""
+
+    id: str
+    """Its run id."""
+    ordinal: int
+    token_id: str
+    attempt: int
+    workflow: str
+    version: str | None = None
+    """None: whatever is the latest when it starts."""
+    input: Any = None
+    started: bool = False
+    """Whether it is known to exist."""
+    cancelled: str | None = None
+    """Why it was told to end."""
+
+
+class Undo(msgspec.Struct, kw_only=True, gc=False):
+    """Work of a completed node that can be taken back."""
+
+    id: str
+    """The token that did it."""
+    ordinal: int
+    node_id: str
+    """The undo node."""
+    input: Any = None
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a run will end, once its children have ended and its work is taken back."""
+
+    status: RunStatus
+    error: ErrorRecord | None = None
+    reason: str = ""
+    output: Any = None
+    compensate: bool = False
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a forked run comes from."""
+
+    run_id: str
+    sequence: int
+    """The event of that run at the end of whose turn it began."""
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -198,6 +329,11 @@ class Run(msgspec.Struct, kw_only=True):
     deadline_us: int | None = None
     """When the run times out."""
     cancel_reason: str | None = None
+    pause_reason: str | None = None
+    ending: Ending | None = None
+    depth: int = 0
+    """How many runs are above it."""
+    forked_from: Lineage | None = None
     turn: int = 0
     sequence: int = 0
     """The sequence number of its last event."""

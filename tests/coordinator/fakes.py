@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from wonder_ray.clock import SimulatedClock
 from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Wake
 from wonder_ray.coordinator.opening import Claim, Ports, open_coordinator
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from wonder_ray.coordinator.ports import OnLoss, OnOutcomes
     from wonder_ray.definitions.models import WorkflowDefinition
     from wonder_ray.planning.facts import Fact
+    from wonder_ray.state import Child
 
 RUN_ID = "run_0192f0c1a2b3_0123456789abcdef"
 INFO = RunInfo(RUN_ID, "default", "default", RUN_ID, None, "test", "v")
@@ -115,6 +118,16 @@ class FakeRegistry:
         self.reports.append(dict(projection))
 
 
+class FakeChildren:
+    """Notes which child runs were asked for, and in what state."""
+
+    def __init__(self) -> None:
+        self.asked: list[Child] = []
+
+    def follow(self, child: Child, *, depth: int, compensate: bool) -> None:
+        self.asked.append(msgspec.structs.replace(child))
+
+
 class FakeLog:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
@@ -143,6 +156,8 @@ class FakeServices:
     epoch: int = 0
     opened: OpenReply = NOTHING_HELD
     asked: list[str] = field(default_factory=list)
+    histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    fork: bytes | None = None
 
     def claim(self, known: int) -> Claim:
         self.asked.append("claim")
@@ -167,8 +182,12 @@ class FakeServices:
             epoch=self.epoch,
             placement=None,
             status=RunStatus.QUEUED,
+            fork=self.fork,
         )
         return Claim(epoch=self.epoch, run=run, definition=record)
+
+    def history(self, run_id: str) -> list[dict[str, Any]]:
+        return self.histories[run_id]
 
     def open_events(self, run: RunInfo, epoch: int) -> OpenReply:
         self.asked.append("open")
@@ -184,6 +203,7 @@ class World:
         self.gateway = FakeGateway(slots)
         self.sink = FakeSink()
         self.registry = FakeRegistry()
+        self.children = FakeChildren()
         self.log = FakeLog()
         self.clock = SimulatedClock()
         self.mailbox: list[Message] = []
@@ -197,7 +217,13 @@ class World:
         self.store = MemoryRunStore(self.disk, fault=self._fault)
         self.mailbox = []
         ports = Ports(
-            services=self.services, gateway=self.gateway, sink=self.sink, registry=self.registry, log=self.log, clock=self.clock
+            services=self.services,
+            gateway=self.gateway,
+            sink=self.sink,
+            registry=self.registry,
+            children=self.children,
+            log=self.log,
+            clock=self.clock,
         )
         self.coordinator, first = open_coordinator(self.store, ports, "/storage", self.mailbox.append)
         self.handle(*(Command(fact=fact, reply=lambda _answer: None) for fact in first))

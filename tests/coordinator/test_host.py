@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.coordinator.fakes import RUN_ID, FakeGateway, FakeLog, FakeRegistry, FakeServices, FakeSink
+from tests.coordinator.fakes import RUN_ID, FakeChildren, FakeGateway, FakeLog, FakeRegistry, FakeServices, FakeSink
 from tests.coordinator.flows import chain
 from wonder_ray.clock import SystemClock
 from wonder_ray.coordinator.host import CoordinatorHost
@@ -49,6 +49,7 @@ class Hosted:
             gateway=self.gateway,
             sink=PromptSink(),
             registry=self.registry,
+            children=FakeChildren(),
             log=self.log,
             clock=SystemClock(),
         )

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wonder_ray.definitions.graph import NodeSpec, RetryRule
-from wonder_ray.planning.merging import branch_order
 from wonder_ray.planning.retrying import backoff_us, retry
+from wonder_ray.planning.scope import branch_order
 from wonder_ray.state import ErrorRecord, Token
 
 RULES = st.builds(

@@ -54,6 +54,7 @@ def commanded_by(event_type: str) -> set[str]:
 def decided(run: CoreRun, state: Folding, *, settle: bool = False) -> list[Decision]:
     """What the router says to a state; raises unless saying it leaves everything as it was."""
     router = Router(run.graph)
+    state.index.follow_inline(run.graph.inline)
     before, written = state.durable(), len(run.rows)
     decisions = router.settle(state) if settle else router.decide(state, START, now_us=run.clock.now_us())
     assert state.durable() == before

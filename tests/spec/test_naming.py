@@ -31,8 +31,15 @@ if TYPE_CHECKING:
 LEGACY = {"node_completed", "node_failed"}
 SHORT_TRACES = {"dispatch.error", "sql.query"}
 WORD = r"[a-z]+(?:_[a-z]+)*"
-OBSERVED = {"workflow.started", "workflow.cancel_requested", "run.resumed", "task.completed", "task.failed"}
+OBSERVED = {
+    *("workflow.started", "workflow.cancel_requested", "workflow.paused", "workflow.resumed", "update.received"),
+    *("run.resumed", "run.forked", "run.restored", "task.completed", "task.failed"),
+    *("signal.received", "gate.answer_received", "group.members_added"),
+    *("subworkflow.started", "subworkflow.completed", "subworkflow.failed"),
+}
 """Events that no decision commands: what came in from outside, in an event of its own."""
+EITHER = {"group.sealed", "group.completed_early"}
+"""What a transition can do, and somebody outside as well."""
 
 CLASSES = decision_classes()
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -138,8 +145,9 @@ def test_every_event_is_commanded_or_observed() -> None:
     commanded = {name for names in events_of_docstring().values() for name in names}
     assert commanded | OBSERVED | LEGACY == set(EVENT_TYPES)
     assert not commanded & OBSERVED
-    withdrawing = {"token.cancelled"}  # which the machine looks for, to stop tasks
-    assert event_classes_used(module("coordinator/machine.py").tree) - withdrawing == OBSERVED
+    recording = [module(f"coordinator/{name}.py").tree for name in ("observe", "restoring")]
+    assert {name for tree in recording for name in event_classes_used(tree)} == OBSERVED | EITHER
+    assert commanded >= EITHER
 
 
 def all_cases() -> list[Case]:

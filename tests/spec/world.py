@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.cases import words
+from tests.coordinator.fakes import FakeChildren
 from wonder_ray.clock import SimulatedClock
 from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Wake
 from wonder_ray.coordinator.opening import Claim, Ports, open_coordinator
@@ -118,7 +119,15 @@ class World:
     @property
     def ports(self) -> Ports:
         """This world as a coordinator sees it."""
-        return Ports(services=self, gateway=self, sink=self, registry=self, log=self.client("coordinator"), clock=self.clock)
+        log = self.client("coordinator")
+        return Ports(services=self, gateway=self, sink=self, registry=self, children=FakeChildren(), log=log, clock=self.clock)
+
+    def history(self, run_id: str) -> list[dict[str, Any]]:
+        """The event rows of another run."""
+        return [
+            msgspec.json.decode(line)
+            for _, _, line in SqliteRunStore(self.layout.run_file(run_id), read_only=True).outbox("events")
+        ]
 
     @contextmanager
     def opened(self, store: RunStore | None = None) -> Iterator[Coordinator]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wonder_ray.state import ErrorRecord, Fanout, Group, Run, RunStatus, Token, TokenStatus
+from wonder_ray.state import Ending, ErrorRecord, Fanout, Group, Lineage, Run, RunStatus, Token, TokenStatus, Wait
 from wonder_ray.storage.records import StoredRun, TurnRecord
 from wonder_ray.storage.sqlite import SqliteRunStore
 
@@ -46,6 +46,13 @@ def full_token(ordinal: int = 1) -> Token:
         result=[1.5, None],
         error=ErrorRecord("Timeout", "took too long", retryable=False, kind="timeout", node_id="a"),
         cause=ErrorRecord("E", ""),
+        wait=Wait(since_us=1, at=2, deadline_us=3, assignee="ann", level=1, asked=2, shown={"q": 1}),
+        race_id="r_1",
+        holds=("mutex:m",),
+        wanted=("key:1",),
+        wanted_at=7,
+        undo_of="t_0",
+        child_id=RUN_ID,
     )
 
 
@@ -62,6 +69,10 @@ def full_run() -> Run:
         ended_us=2,
         deadline_us=3,
         cancel_reason="why",
+        pause_reason="because",
+        ending=Ending(status=RunStatus.FAILED, error=ErrorRecord("E", "m"), reason="r", output=[1], compensate=True),
+        depth=2,
+        forked_from=Lineage(run_id=RUN_ID, sequence=7),
         turn=9,
         sequence=4,
     )

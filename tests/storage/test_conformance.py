@@ -55,7 +55,8 @@ def test_a_new_store_holds_no_run(place: Place) -> None:
 
 def test_every_field_of_every_struct_comes_back(place: Place, store: RunStore) -> None:
     group_ = group(parent_id="g_0", status=GroupStatus.FIRED, size=5, active=1, arrived=2, failures=1, tolerated=0.5)
-    fanout_ = fanout(items=["a", {"b": 1}], item_name="page", max_concurrency=7, outer_id="f_0", outer_index=4)
+    group_ = msgspec.structs.replace(group_, open=True, added=1, complete=True, due_us=9)
+    fanout_ = fanout(items=["a", {"b": 1}], item_name="page", max_concurrency=7, outer_id="f_0", outer_index=4, first=3)
     written = record(
         run=full_run(),
         tokens=[full_token()],
@@ -63,6 +64,7 @@ def test_every_field_of_every_struct_comes_back(place: Place, store: RunStore) -
         fanouts=[fanout_],
         deltas=[ContextDelta("", "state.a.b", "set", b'{"x":1}'), ContextDelta("t_1", "output.c", "set", b"null")],
         iterations=[("", "a->b", 2), ("t_1", "a->b", 1)],
+        records=[("kept", "s_1", b'{"id":"s_1"}'), ("undo", "t_1", b"{}")],
         keys=[("signal:1", b"{}"), ("signal:2", b"")],
         events=lines(1, 4),
         traces=lines(1, 2),
@@ -76,7 +78,17 @@ def test_every_field_of_every_struct_comes_back(place: Place, store: RunStore) -
     assert stored is not None
     assert (stored.run, stored.tokens, stored.groups, stored.fanouts) == (full_run(), [full_token()], [group_], [fanout_])
     assert (stored.deltas, stored.iterations, stored.keys) == (written.deltas, written.iterations, dict(written.keys))
+    assert sorted(stored.records) == sorted(written.records)
     assert (stored.epoch_max, stored.last_sequence, stored.last_trace_sequence) == (1, 4, 2)
+
+
+def test_a_record_is_replaced_and_dropped(place: Place, store: RunStore) -> None:
+    store.commit(record(1, records=[("kept", "s_1", b"1"), ("child", "s_1", b"2"), ("undo", "t_1", b"3")]))
+    store.commit(record(2, records=[("kept", "s_1", None), ("child", "s_1", b"4"), ("kept", "never", None)]))
+    store.close()
+    stored = place.open().load()
+    assert stored is not None
+    assert sorted(stored.records) == [("child", "s_1", b"4"), ("undo", "t_1", b"3")]
 
 
 def test_fields_left_at_their_defaults_come_back(place: Place, store: RunStore) -> None:

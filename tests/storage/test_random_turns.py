@@ -86,6 +86,9 @@ turns = st.fixed_dictionaries(
         "fanouts": st.lists(fanouts, max_size=2),
         "deltas": st.lists(deltas, max_size=3),
         "iterations": st.lists(st.tuples(text, text, small), max_size=3),
+        "records": st.lists(
+            st.tuples(st.sampled_from(["kept", "child"]), st.sampled_from("abc"), st.none() | st.binary(max_size=5)), max_size=3
+        ),
         "replies": st.lists(st.binary(max_size=5), max_size=2),
         "events": st.lists(one_line, max_size=3),
         "traces": st.lists(one_line, max_size=3),
@@ -118,6 +121,7 @@ class Model:
             fanouts=turn["fanouts"],
             deltas=turn["deltas"],
             iterations=turn["iterations"],
+            records=turn["records"],
             keys=[(f"{len(old.keys) if old else 0}-{n}", reply) for n, reply in enumerate(turn["replies"])],
             events=list(enumerate(turn["events"], last[0] + 1)),
             traces=list(enumerate(turn["traces"], last[1] + 1)),
@@ -135,6 +139,7 @@ class Model:
                 (s, t, n)
                 for (s, t), n in {(s, t): n for s, t, n in (*(old.iterations if old else ()), *record.iterations)}.items()
             ),
+            records=_records(old.records if old else [], record.records),
             keys={**(old.keys if old else {}), **dict(record.keys)},
             epoch_max=self.epoch,
             last_sequence=record.events[-1][0] if record.events else (old.last_sequence if old else 0),
@@ -182,6 +187,12 @@ def run_steps(place: Place, todo: list[Any]) -> None:
     assert _repr(loaded) == _repr(model.stored), "equal, but of other types"
     assert {stream: store.outbox(stream) for stream in ("events", "trace")} == model.outboxes
     store.close()
+
+
+def _records(old: list[tuple[str, str, bytes]], new: list[tuple[str, str, bytes | None]]) -> list[tuple[str, str, bytes]]:
+    """In the order of their keys, as a table without row numbers gives them."""
+    found: dict[tuple[str, str], bytes | None] = {(kind, name): value for kind, name, value in (*old, *new)}
+    return sorted((*key, value) for key, value in found.items() if value is not None)
 
 
 @given(st.lists(steps, max_size=12))

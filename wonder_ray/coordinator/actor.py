@@ -20,6 +20,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from wonder_ray.clock import SystemClock
+from wonder_ray.coordinator.children import ChildRuns
 from wonder_ray.coordinator.host import CoordinatorHost
 from wonder_ray.coordinator.opening import Claim, Ports
 from wonder_ray.errors import ServiceUnavailableError, StaleEpochError, WonderError
@@ -27,17 +28,18 @@ from wonder_ray.executor.remote import decode_outcomes, explain_loss, submit
 from wonder_ray.ids import NAMESPACE
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
-from wonder_ray.planning.facts import CancelRun
+from wonder_ray.planning.facts import CancelRun, CommandFact
 from wonder_ray.resources.records import RunProjection
 from wonder_ray.storage.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wonder_ray.coordinator.coordinator import Snapshot
     from wonder_ray.coordinator.ports import OnLoss, OnOutcomes
     from wonder_ray.events.wire import Ack, EventBatch, OpenReply, RunInfo
     from wonder_ray.executor.protocol import Call, TaskSpec
+    from wonder_ray.resources.records import RunRecord, StartRequest
 
 T = TypeVar("T")
 MAX_RESTARTS: Final = 100
@@ -53,6 +55,8 @@ RETRY_SECONDS: Final = 0.2
 RETRY_SECONDS_MAX: Final = 5.0
 CANCEL_GRACE_SECONDS: Final = 5.0
 LEAVING_SECONDS: Final = 5.0
+HISTORY_ROWS: Final = 5_000
+"""Events of another run that are read at a time."""
 LINGER_SECONDS: Final = 0.5
 """How long a finished coordinator still answers, so that replies under way arrive."""
 
@@ -98,7 +102,19 @@ class CoordinatorActor:
 
     async def cancel(self, reason: str, key: str | None = None) -> dict[str, Any]:
         """Stop the run; answered once that is committed."""
-        return await asyncio.wrap_future(self._host.command(CancelRun(reason=reason, key=key), key=key))
+        return await self.command(CancelRun(reason=reason, key=key))
+
+    async def command(self, fact: CommandFact) -> dict[str, Any]:
+        """Ask something of the run; answered once that is committed, by the same answer whenever its key comes again."""
+        return await asyncio.wrap_future(self._host.command(fact, key=fact.key))
+
+    async def query(self, expression: str) -> dict[str, Any]:
+        """The value of an expression over the run's state."""
+        return await asyncio.wrap_future(self._host.query(expression))
+
+    async def poke(self) -> None:
+        """A child run has ended."""
+        self._outside.children.poke()
 
     async def ping(self) -> dict[str, Any]:
         """Proof of life."""
@@ -166,24 +182,61 @@ class _Outside:
         self._run_id = run_id
         self._placement = placement
         self._log = log
+        self._namespace = namespace
         self._events = _Service("events", namespace)
         self._resources = _Service("resources", namespace)
         self._directory = _Service("directory", namespace)
         self._epoch = 0
+        self._run: RunRecord
+        self.children: ChildRuns
 
-    def ports(self, _host: CoordinatorHost) -> Ports:
+    def ports(self, host: CoordinatorHost) -> Ports:
         """What the coordinator is given."""
         gateway = RayGateway(self._log)
-        return Ports(services=self, gateway=gateway, sink=self, registry=self, log=self._log, clock=SystemClock())
+        self.children = ChildRuns(lambda: self._run, self, host.post, self._log)
+        return Ports(
+            services=self,
+            gateway=gateway,
+            sink=self,
+            registry=self,
+            children=self.children,
+            log=self._log,
+            clock=SystemClock(),
+        )
 
     def claim(self, known: int) -> Claim:
         """Take an epoch, and learn what the run is."""
-        run = self._patiently(lambda: self._resources.call("get_run", self._run_id))
+        run = self._run = self._patiently(lambda: self._resources.call("get_run", self._run_id))
         definition = self._patiently(
             lambda: self._resources.call("get_definition", run.workflow_name, run.workflow_version, run.workspace_id)
         )
         self._epoch = self._patiently(lambda: self._resources.call("take_epoch", self._run_id, known, self._placement))
         return Claim(epoch=self._epoch, run=run, definition=definition)
+
+    def history(self, run_id: str) -> Iterator[dict[str, Any]]:
+        """The events of another run, as the event service has them."""
+        read = functools.partial(self._events.call, "read", run_id)
+        rows = self._patiently(lambda: read(0, HISTORY_ROWS))
+        while rows:
+            yield from (row.as_dict() for row in rows)
+            rows = self._patiently(functools.partial(read, rows[-1].sequence_number, HISTORY_ROWS))
+
+    def start_child(self, request: StartRequest) -> RunRecord:
+        """Create a child run, or find it, and see to it that it is carried out."""
+        record: RunRecord = self._resources.call("start_run", request).result(CALL_SECONDS)[0]
+        if not record.ended:
+            self._directory.call("activate", record.run_id).result(CALL_SECONDS)
+        return record
+
+    def look_up_child(self, run_id: str) -> RunRecord:
+        """What the registry knows of it."""
+        record: RunRecord = self._resources.call("get_run", run_id).result(CALL_SECONDS)
+        return record
+
+    def cancel_child(self, run_id: str, reason: str, *, compensate: bool) -> None:
+        """Tell its coordinator to end it."""
+        handle = self._directory.call("activate", run_id).result(CALL_SECONDS)
+        handle.command.remote(CancelRun(reason=reason, compensate=compensate, key=f"parent-{self._run_id}"))
 
     def open_events(self, run: RunInfo, epoch: int) -> OpenReply:
         """Fence, and learn the marks."""
@@ -244,9 +297,16 @@ class _Outside:
         """Wait until the registry knows the end; if it cannot be told, that is done when the run is opened again."""
         try:
             self.told.result(TELLING_SECONDS)
+            self._poke_parent()
             self._resources.call("release_placement", self._run_id, self._epoch).result(CALL_SECONDS)
         except (TimeoutError, WonderError) as error:
             self._failed("resources", error)
+
+    def _poke_parent(self) -> None:
+        """A parent that does not live, or does not hear this, will look by itself."""
+        if self._run.parent_run_id is not None:
+            with suppress(ValueError, ray.exceptions.RayError):
+                ray.get_actor(actor_name(self._run.parent_run_id), namespace=self._namespace).poke.remote()
 
     def leave(self, actor_id: str, *, over: bool) -> None:
         """Ask the directory to end this actor; without a directory it ends itself."""

@@ -7,11 +7,12 @@ ended (a token cancelled twice over) does nothing.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final
 
 from wonder_ray import decisions as dec
 from wonder_ray import workflow_events as ev
-from wonder_ray.state import HELD_OPEN, TERMINAL_TOKEN, Token, TokenStatus
+from wonder_ray.coordinator.apply_waits import WAIT_HANDLERS, about
+from wonder_ray.state import HELD_OPEN, TERMINAL_TOKEN, GroupStatus, TokenStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,19 +32,6 @@ def events_of(state: RunState, decision: dec.Decision) -> Iterable[ev.WorkflowEv
     return _HANDLERS[type(decision)](state, decision)
 
 
-class About(TypedDict):
-    """Which token an event is about."""
-
-    token_id: str
-    node_id: str
-    path_id: str
-
-
-def about(token: Token) -> About:
-    """The fields that events about a token share."""
-    return {"token_id": token.id, "node_id": token.node_id, "path_id": token.path_id}
-
-
 def _create_token(_state: RunState, d: dec.CreateToken) -> Iterable[ev.WorkflowEvent]:
     return [
         ev.TokenCreated(
@@ -59,6 +47,9 @@ def _create_token(_state: RunState, d: dec.CreateToken) -> Iterable[ev.WorkflowE
             member=d.member,
             counted=d.counted,
             cause=d.cause,
+            race_id=d.race_id,
+            holds=d.holds,
+            undo_of=d.undo_of,
         )
     ]
 
@@ -81,6 +72,9 @@ def _batch_create_tokens(state: RunState, d: dec.BatchCreateTokens) -> Iterable[
             max_concurrency=d.max_concurrency,
             counted=d.counted,
             cause=d.cause,
+            race_id=d.race_id,
+            holds=d.holds,
+            first=d.first,
         )
     ]
 
@@ -101,12 +95,16 @@ def _update_token_status(state: RunState, d: dec.UpdateTokenStatus) -> Iterable[
 def _cancel_tokens(state: RunState, d: dec.CancelTokens) -> Iterable[ev.WorkflowEvent]:
     for token_id in d.token_ids:
         token = state.tokens[token_id]
-        if token.status not in TERMINAL_TOKEN:
-            yield ev.TokenCancelled(**about(token), reason=d.reason)
+        if token.status in TERMINAL_TOKEN:
+            continue
+        child = state.child_of(token)
+        if child is not None and child.cancelled is None:
+            yield ev.SubworkflowCancelRequested(**about(token), attempt=child.attempt, child_run_id=child.id, reason=d.reason)
+        yield ev.TokenCancelled(**about(token), reason=d.reason, routed=d.routed)
 
 
 def _mark_waiting(state: RunState, d: dec.MarkWaiting) -> Iterable[ev.WorkflowEvent]:
-    return [ev.TokenWaiting(**about(state.tokens[d.token_id]), join_id=d.join_id)]
+    return [ev.TokenWaiting(**about(state.tokens[d.token_id]), join_id=d.join_id, due_us=d.due_us)]
 
 
 def _mark_for_dispatch(state: RunState, d: dec.MarkForDispatch) -> Iterable[ev.WorkflowEvent]:
@@ -152,8 +150,20 @@ def _open_group(state: RunState, d: dec.OpenGroup) -> Iterable[ev.WorkflowEvent]
             parent_id=d.parent_id,
             member=d.member,
             tolerated=d.tolerated,
+            open=d.open,
+            due_us=d.due_us,
         )
     ]
+
+
+def _seal_group(state: RunState, d: dec.SealGroup) -> Iterable[ev.WorkflowEvent]:
+    if state.groups[d.group_id].open:
+        yield ev.GroupSealed(group_id=d.group_id)
+
+
+def _complete_group(state: RunState, d: dec.CompleteGroup) -> Iterable[ev.WorkflowEvent]:
+    if state.groups[d.group_id].status is GroupStatus.OPEN:
+        yield ev.GroupCompletedEarly(group_id=d.group_id, reason=d.reason)
 
 
 def _close_group(_state: RunState, d: dec.CloseGroup) -> Iterable[ev.WorkflowEvent]:
@@ -198,24 +208,9 @@ def _reset_fan_in(_state: RunState, d: dec.ResetFanIn) -> Iterable[ev.WorkflowEv
     return [ev.FanInReset(join_id=d.join_id, node_id=d.node_id)]
 
 
-def _complete_workflow(_state: RunState, d: dec.CompleteWorkflow) -> Iterable[ev.WorkflowEvent]:
-    return [ev.WorkflowCompleted(output=d.output)]
-
-
-def _fail_workflow(_state: RunState, d: dec.FailWorkflow) -> Iterable[ev.WorkflowEvent]:
-    return [ev.WorkflowFailed(error=d.error, message=d.error.message)]
-
-
-def _cancel_workflow(_state: RunState, d: dec.CancelWorkflow) -> Iterable[ev.WorkflowEvent]:
-    return [ev.WorkflowCancelled(reason=d.reason)]
-
-
-def _time_out_workflow(_state: RunState, d: dec.TimeOutWorkflow) -> Iterable[ev.WorkflowEvent]:
-    return [ev.WorkflowTimedOut(error=d.error, message=d.error.message)]
-
-
 _HANDLERS: Final[MappingProxyType[type[dec.Decision], Handler]] = MappingProxyType(
     {
+        **WAIT_HANDLERS,
         dec.CreateToken: _create_token,
         dec.BatchCreateTokens: _batch_create_tokens,
         dec.UpdateTokenStatus: _update_token_status,
@@ -228,6 +223,8 @@ _HANDLERS: Final[MappingProxyType[type[dec.Decision], Handler]] = MappingProxyTy
         dec.ApplyOutput: _apply_output,
         dec.OpenGroup: _open_group,
         dec.CloseGroup: _close_group,
+        dec.SealGroup: _seal_group,
+        dec.CompleteGroup: _complete_group,
         dec.TolerateFailure: _tolerate_failure,
         dec.FailGroup: _fail_group,
         dec.CancelGroup: _cancel_group,
@@ -235,9 +232,5 @@ _HANDLERS: Final[MappingProxyType[type[dec.Decision], Handler]] = MappingProxyTy
         dec.ActivateFanIn: _activate_fan_in,
         dec.AbsorbArrivals: _absorb_arrivals,
         dec.ResetFanIn: _reset_fan_in,
-        dec.CompleteWorkflow: _complete_workflow,
-        dec.FailWorkflow: _fail_workflow,
-        dec.CancelWorkflow: _cancel_workflow,
-        dec.TimeOutWorkflow: _time_out_workflow,
     }
 )

@@ -17,6 +17,7 @@ from wonder_ray.coordinator.dispatcher import Dispatcher, Finished, Task
 from wonder_ray.coordinator.shipper import BACKLOG_ROWS, Shipped, Shipper
 from wonder_ray.errors import WonderError
 from wonder_ray.planning import facts
+from wonder_ray.planning.queries import evaluate_query
 from wonder_ray.state import TERMINAL_RUN, ErrorRecord
 from wonder_ray.storage.records import TurnRecord
 from wonder_ray.values import decode, encode_trusted
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
     from wonder_ray.clock import Clock
     from wonder_ray.coordinator.machine import Machine, Turn
-    from wonder_ray.coordinator.ports import EventSink, Log, Registry
+    from wonder_ray.coordinator.ports import Children, EventSink, Log, Registry
     from wonder_ray.coordinator.traces import Tracer
     from wonder_ray.executor.protocol import ErrorInfo, Outcome
+    from wonder_ray.state import Child
     from wonder_ray.storage.store import RunStore
 
 SLOW_COMMIT_MS: Final = 250.0
@@ -49,11 +51,29 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """A question about the state: an expression, whose value is answered as `value`."""
+
+    expression: str
+    reply: Callable[[dict[str, Any] | Exception], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command in a batch, and all who wait for its answer."""
+
+    position: int
+    """Its place in the batch."""
+    key: str | None
+    callers: list[Callable[[dict[str, Any] | Exception], None]]
+
+
+@dataclass(frozen=True, slots=True)
 class Wake:
     """Nothing but the passing of time."""
 
 
-Message = Command | Finished | Shipped | Wake
+Message = Command | Query | Finished | Shipped | facts.ChildStarted | facts.ChildEnded | Wake
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +110,7 @@ class Coordinator:
         shippers: Sequence[Shipper],
         sink: EventSink,
         registry: Registry,
+        children: Children,
         log: Log,
         clock: Clock,
         keys: dict[str, bytes],
@@ -101,6 +122,7 @@ class Coordinator:
         self._shippers = {shipper.stream: shipper for shipper in shippers}
         self._sink = sink
         self._registry = registry
+        self._children = children
         self._log = log
         self._clock = clock
         self._keys = keys
@@ -113,6 +135,8 @@ class Coordinator:
         self._pids: set[int] = set()
         self.snapshot = self._take_snapshot()
         self._snapshot_us = 0
+        self._reported: str | None = None
+        """The status that the registry was told last."""
 
     # --- the turn ------------------------------------------------------------------------------------------------
 
@@ -120,16 +144,20 @@ class Coordinator:
         """One turn for all messages that have come."""
         now_us = self._clock.now_us()
         batch: list[facts.Fact] = []
-        replies: list[Callable[[], None]] = []
-        keys: list[tuple[str, bytes]] = []
+        asked: list[Asked] = []
+        queries: list[Query] = []
         for message in messages:
             match message:
                 case Finished():
                     batch.extend(self._facts_of(message))
                 case Command():
-                    self._admit(message, batch, keys, replies)
+                    self._admit(message, batch, asked)
+                case Query():
+                    queries.append(message)
                 case Shipped():
                     self._shippers[message.stream].answered(message, now_us)
+                case facts.ChildStarted() | facts.ChildEnded():
+                    batch.append(message)
                 case Wake():
                     pass
         if self._is_due(now_us):
@@ -137,20 +165,28 @@ class Coordinator:
         # A task that is off the account has made room, also when nothing it did is wanted any more.
         freed = any(isinstance(message, Finished) for message in messages)
         if batch or freed or self._may_go_on():
-            self._turn(batch, keys, now_us)
-        for reply in replies:
-            reply()
+            self._turn(batch, asked, now_us)
+        for query in queries:
+            query.reply(self._answer(query))
         self._after(now_us, changed=bool(batch))
 
-    def _turn(self, batch: Sequence[facts.Fact], keys: list[tuple[str, bytes]], now_us: int) -> None:
+    def _turn(self, batch: Sequence[facts.Fact], asked: Sequence[Asked], now_us: int) -> None:
         try:
-            turn = self._machine.turn(batch, now_us=now_us, room=self._room, keys=keys)
+            turn = self._machine.turn(batch, now_us=now_us, room=self._room)
         except Exception as error:
             self._turn_failed(batch, error)
             raise
-        if turn.record.events or turn.record.traces or keys:
+        for each in asked:
+            reply = turn.replies[each.position]
+            if each.key is not None and not isinstance(reply, Exception):
+                turn.record.keys.append((each.key, encode_trusted(reply)))
+        if turn.record.events or turn.record.traces or turn.record.keys:
             self._commit(turn)
+        self._keys.update(turn.record.keys)
         self._release(turn)
+        for each in asked:
+            for caller in each.callers:
+                caller(turn.replies[each.position])
 
     def _turn_failed(self, batch: Sequence[facts.Fact], error: Exception) -> None:
         """The process ends after this: nothing of the turn is stored, and what is said here is all that is left of it."""
@@ -192,6 +228,8 @@ class Coordinator:
             self._shippers["trace"].committed(turn.record.traces[-1][0])
         self._dispatcher.withdraw(turn.withdrawn)
         self._dispatcher.release(turn.dispatched)
+        for child in turn.children:
+            self._follow(child)
         for late in turn.overdue:
             self._log.error(
                 "executor_rpc_timeout",
@@ -208,11 +246,23 @@ class Coordinator:
                 attempt=fact.attempt,
             )
 
+    def _follow(self, child: Child) -> None:
+        run = self._machine.state.run
+        compensate = run.ending is not None and run.ending.compensate
+        self._children.follow(child, depth=run.depth + 1, compensate=compensate)
+
+    def follow_children(self) -> None:
+        """See to the child runs that an earlier coordinator has left: once, after the first turn."""
+        for child in self._machine.state.children.values():
+            self._follow(child)
+
     def _after(self, now_us: int, *, changed: bool) -> None:
         for shipper in self._shippers.values():
             shipper.ship(now_us, urgent=self.ended)
         if self.ended and not self._flushed:
             self._end(now_us)
+        elif self._reported not in {None, self._machine.state.run.status} and not self.ended:
+            self.report()
         if self.ended or (changed and now_us - self._snapshot_us >= SNAPSHOT_EVERY_US) or now_us < self._snapshot_us:
             self._snapshot_us = now_us
             self.snapshot = self._take_snapshot()
@@ -231,23 +281,27 @@ class Coordinator:
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
-    def _admit(
-        self,
-        command: Command,
-        batch: list[facts.Fact],
-        keys: list[tuple[str, bytes]],
-        replies: list[Callable[[], None]],
-    ) -> None:
-        answer: dict[str, Any] = {"ok": True, "run_id": self._machine.state.run.run_id}
+    def _admit(self, command: Command, batch: list[facts.Fact], asked: list[Asked]) -> None:
+        """Put a command into the batch, unless its key was handled before, or stands in the batch already."""
         if command.key is not None:
             known = self._keys.get(command.key)
             if known is not None:
-                replies.append(lambda: command.reply(decode(known)))
+                command.reply(decode(known))
                 return
-            self._keys[command.key] = encode_trusted(answer)
-            keys.append((command.key, self._keys[command.key]))
+            same = next((each for each in asked if each.key == command.key), None)
+            if same is not None:
+                same.callers.append(command.reply)
+                return
+        asked.append(Asked(len(batch), command.key, [command.reply]))
         batch.append(command.fact)
-        replies.append(lambda: command.reply(answer))
+
+    def _answer(self, query: Query) -> dict[str, Any] | Exception:
+        """The value of an expression over the state, as the last commit left it."""
+        try:
+            value = evaluate_query(self._machine.state, query.expression)
+        except WonderError as error:
+            return error
+        return {"ok": True, "run_id": self._machine.state.run.run_id, "value": value}
 
     def _facts_of(self, message: Finished) -> list[facts.Fact]:
         task, shared = self._dispatcher.finished(message)
@@ -348,6 +402,7 @@ class Coordinator:
     def report(self) -> None:
         """Tell the registry how the run stands."""
         run = self._machine.state.run
+        self._reported = run.status
         self._registry.report(
             {
                 "status": run.status,

@@ -7,13 +7,14 @@ end: memory may then be ahead of the file, and the next coordinator goes on from
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import threading
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
-from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Snapshot, Wake
+from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Query, Snapshot, Wake
 from wonder_ray.coordinator.opening import Ports, open_coordinator
 from wonder_ray.errors import ServiceUnavailableError, StorageError
 from wonder_ray.logs.context import log_context
@@ -79,14 +80,13 @@ class CoordinatorHost:
     def command(self, fact: Fact, *, key: str | None = None) -> Future[dict[str, Any]]:
         """Post a fact; the future is done after its turn has committed."""
         answer: Future[dict[str, Any]] = Future()
+        self.post(Command(fact=fact, reply=functools.partial(_settle, answer), key=key))
+        return answer
 
-        def reply(value: dict[str, Any] | Exception) -> None:
-            if isinstance(value, Exception):
-                answer.set_exception(value)
-            else:
-                answer.set_result(value)
-
-        self.post(Command(fact=fact, reply=reply, key=key))
+    def query(self, expression: str) -> Future[dict[str, Any]]:
+        """Post a question about the state."""
+        answer: Future[dict[str, Any]] = Future()
+        self.post(Query(expression, functools.partial(_settle, answer)))
         return answer
 
     def _main(self) -> None:
@@ -117,6 +117,7 @@ class CoordinatorHost:
         self.placement["epoch"] = coordinator.snapshot.epoch
         lock.update(self.placement)
         coordinator.handle([Command(fact=fact, reply=lambda _answer: None) for fact in first])
+        coordinator.follow_children()
         if not coordinator.ended:
             coordinator.report()
         self._loop(coordinator, ports)
@@ -142,7 +143,7 @@ class CoordinatorHost:
         with contextlib.suppress(queue.Empty):
             while True:
                 message = self._mailbox.get_nowait()
-                if isinstance(message, Command):
+                if isinstance(message, (Command, Query)):
                     message.reply(ServiceUnavailableError(f"the coordinator of run {self.run_id} is ending; ask again"))
 
     def _loop(self, coordinator: Coordinator, ports: Ports) -> None:
@@ -170,3 +171,10 @@ class CoordinatorHost:
             except queue.Empty:
                 break
         return messages
+
+
+def _settle(answer: Future[dict[str, Any]], value: dict[str, Any] | Exception) -> None:
+    if isinstance(value, Exception):
+        answer.set_exception(value)
+    else:
+        answer.set_result(value)

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from wonder_ray import workflow_events as ev
-from wonder_ray.coordinator.apply import about, events_of
-from wonder_ray.decisions import Decision, MarkForDispatch
+from wonder_ray.coordinator.apply import events_of
+from wonder_ray.coordinator.observe import events_of_fact, task_event
+from wonder_ray.decisions import Decision, MarkForDispatch, StartChild
+from wonder_ray.errors import CommandRefusedError, WonderError
 from wonder_ray.fold import Changes, Folding, evolve
 from wonder_ray.planning import facts
+from wonder_ray.planning.commands import check, is_repeated, reply_to
 from wonder_ray.planning.dispatching import TaskManager
 from wonder_ray.planning.router import Router, is_open_attempt
-from wonder_ray.state import TERMINAL_RUN, RunStatus, Token, TokenStatus
+from wonder_ray.state import TERMINAL_RUN, Child, RunStatus, Token, TokenStatus
 from wonder_ray.storage.records import ContextDelta, TurnRecord
 from wonder_ray.values import encode_trusted
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
     from wonder_ray.coordinator.traces import Tracer
     from wonder_ray.definitions.graph import Graph
+
+
+_DISPATCHING: Final = frozenset({RunStatus.RUNNING, RunStatus.WAITING, RunStatus.COMPENSATING})
 
 
 class Turn(msgspec.Struct, kw_only=True):
@@ -43,6 +49,10 @@ class Turn(msgspec.Struct, kw_only=True):
     """Late or unknown results, without effect."""
     overdue: list[facts.TaskErrored]
     """Attempts that were given up because their time was up."""
+    children: list[Child]
+    """Child runs that are to be started, or told to end: each is followed until it has ended."""
+    replies: list[dict[str, Any] | WonderError]
+    """What is answered to each fact of the batch, in order; an error where a command was refused."""
     ended: bool
     """Whether the run has its terminal event."""
 
@@ -75,7 +85,10 @@ class Machine:
         self._withdrawn: list[tuple[str, int]] = []
         self._refused: list[facts.TaskFact] = []
         self._overdue: list[facts.TaskErrored] = []
+        self._children: list[str] = []
+        self._replies: list[dict[str, Any] | WonderError] = []
         self._executing: Decision | None = None
+        state.index.follow_inline(graph.inline)
 
     def turn(
         self,
@@ -83,7 +96,6 @@ class Machine:
         *,
         now_us: int,
         room: Callable[[str], int],
-        keys: Iterable[tuple[str, bytes]] = (),
     ) -> Turn:
         """Handle a drained mailbox in one turn.
 
@@ -91,22 +103,23 @@ class Machine:
             batch: The facts, in order of arrival; each is asked for when the one before has been handled.
             now_us: The turn's time.
             room: How many more tokens of a node's lane may be dispatched now, beside those in flight.
-            keys: (message key, reply) to store with the turn.
 
         A turn that raises leaves the state half changed: nothing of it may be committed, and the machine is not to be used again.
         """
         self._stamp = ev.Stamp(0, self.state.run.turn + 1, now_us, self.epoch)
+        self.state.now_us = now_us
         if self._tracer is not None:
             self._tracer.begin(self._stamp.turn, now_us, self.epoch)
         try:
             for fact in batch:
-                self._take(fact)
+                self._replies.append(self._handle(fact))
             self._dispatch(room)
+            self._execute(self._router.rest(self.state), "rest")
         except Exception as error:
             if self._tracer is not None:
                 self._tracer.fail(self._executing, error)
             raise
-        return self._finish(keys)
+        return self._finish()
 
     @property
     def emitted(self) -> Sequence[tuple[int, bytes]]:
@@ -115,19 +128,42 @@ class Machine:
 
     # --- planning and executing ----------------------------------------------------------------------------------
 
-    def _take(self, fact: facts.Fact) -> None:
+    def _handle(self, fact: facts.Fact) -> dict[str, Any] | WonderError:
+        """Take one fact of the batch; what its sender is answered."""
+        if not isinstance(fact, facts.CommandFact):
+            self._take(fact)
+            return {"ok": True, "run_id": self.state.run.run_id}
+        if is_repeated(self.state, fact):
+            return reply_to(self.state, fact, ())
+        try:
+            check(self.state, self.graph, fact)
+        except CommandRefusedError as refused:
+            return refused
+        return reply_to(self.state, fact, self._take(fact))
+
+    def _take(self, fact: facts.Fact) -> list[Decision]:
+        """Record a fact, and carry out what follows from it; the decisions that it was answered with."""
         if isinstance(fact, facts.Alarm):
-            for overdue in self._router.overdue(self.state, self._stamp.turn_now):
-                self._overdue.append(overdue)
-                self._withdraw(self.state.tokens[overdue.token_id])
-                self._take(overdue)
+            self._give_up_overdue()
         if not self._observe(fact):
-            return
+            return []
         cause = type(fact).__name__
         if self._tracer is not None:
             self._trace("decision.routing.start", fact=cause)
-        self._execute(self._router.decide(self.state, fact, now_us=self._stamp.turn_now), cause)
+        decisions = self._router.decide(self.state, fact, now_us=self._stamp.turn_now)
+        self._execute(decisions, cause)
         self._settle()
+        if isinstance(fact, facts.Alarm):
+            for item in self._router.due(self.state):
+                self._execute(self._router.expire(self.state, item), cause)
+                self._settle()
+        return decisions
+
+    def _give_up_overdue(self) -> None:
+        for overdue in self._router.overdue(self.state):
+            self._overdue.append(overdue)
+            self._withdraw(self.state.tokens[overdue.token_id])
+            self._take(overdue)
 
     def _settle(self) -> bool:
         """Execute what follows until nothing does; whether anything did."""
@@ -138,7 +174,7 @@ class Machine:
         return any_at_all
 
     def _dispatch(self, room: Callable[[str], int]) -> None:
-        if self.state.run.status is not RunStatus.RUNNING:
+        if self.state.run.status not in _DISPATCHING:
             return
         sent: Counter[str] = Counter()
         while True:
@@ -151,7 +187,7 @@ class Machine:
                 self._trace("dispatch.batch.start", tokens=len(decisions))
             self._execute(decisions, "dispatch")
             sent.update(self._tasks.lane(token.node_id) for token in self._dispatched[seen:])
-            if not self._settle():
+            if not self._settle() and not decisions:
                 return
 
     def _execute(self, decisions: list[Decision], cause: str) -> None:
@@ -162,9 +198,13 @@ class Machine:
             for event in events_of(self.state, decision):
                 if type(event) is ev.TokenCancelled:
                     self._withdraw(self.state.tokens[event.token_id])
+                elif type(event) is ev.SubworkflowCancelRequested:
+                    self._children.append(event.child_run_id)
                 self._emit(event)
             if type(decision) is MarkForDispatch:
                 self._dispatched.append(self.state.tokens[decision.token_id])
+            elif type(decision) is StartChild:
+                self._children.append(decision.child_run_id)
         self._executing = None
 
     def _withdraw(self, token: Token) -> None:
@@ -188,37 +228,15 @@ class Machine:
     # --- recording facts -----------------------------------------------------------------------------------------
 
     def _observe(self, fact: facts.Fact) -> bool:
-        """Record a fact in an event of its own; False when it is to have no effect."""
-        run = self.state.run
-        match fact:
-            case facts.StartRun():
-                if run.status is not RunStatus.QUEUED:
-                    return False
-                self._emit(self._started(fact))
-            case facts.Reopened():
-                if run.status is not RunStatus.RUNNING:
-                    return False
-                self._emit(ev.RunResumed(previous_epoch=fact.previous_epoch))
-            case facts.CancelRun():
-                if run.status is not RunStatus.RUNNING:
-                    return False
-                self._emit(ev.WorkflowCancelRequested(reason=fact.reason, key=fact.key))
-            case facts.TaskFact():
-                return self._observe_task(fact)
-            case _:
-                return run.status not in TERMINAL_RUN
+        """Record a fact in events of its own; False when it is to have no effect."""
+        if isinstance(fact, facts.TaskFact):
+            return self._observe_task(fact)
+        events = events_of_fact(self.state, self.graph, fact)
+        if events is None:
+            return False
+        for event in events:
+            self._emit(event)
         return True
-
-    def _started(self, fact: facts.StartRun) -> ev.WorkflowStarted:
-        timeout_us = self.graph.timeout_us
-        return ev.WorkflowStarted(
-            input=fact.input,
-            workflow_name=fact.workflow_name,
-            workflow_version=fact.workflow_version,
-            deadline_us=None if timeout_us is None else self._stamp.turn_now + timeout_us,
-            key=fact.key,
-            labels=fact.labels,
-        )
 
     def _observe_task(self, fact: facts.TaskFact) -> bool:
         token = self.state.tokens.get(fact.token_id)
@@ -226,40 +244,14 @@ class Machine:
             self._refused.append(fact)
             self._trace("dispatch.error", token=fact.token_id, attempt=fact.attempt, reason="no such open attempt")
             return False
-        which = about(token)
-        match fact:
-            case facts.TaskSucceeded():
-                self._emit(
-                    ev.TaskCompleted(
-                        **which,
-                        attempt=fact.attempt,
-                        result=fact.result,
-                        duration_ms=fact.duration_ms,
-                        tokens=fact.tokens,
-                        cost_usd=fact.cost_usd,
-                    )
-                )
-            case facts.TaskErrored():
-                self._emit(
-                    ev.TaskFailed(
-                        **which,
-                        attempt=fact.attempt,
-                        error=fact.error,
-                        message=fact.error.message,
-                        duration_ms=fact.duration_ms,
-                        tokens=fact.tokens,
-                        cost_usd=fact.cost_usd,
-                    )
-                )
-            case facts.TaskLost() if not fact.batched:
-                self._emit(ev.TaskFailed(**which, attempt=fact.attempt, error=fact.error, message=fact.error.message))
-            case _:
-                pass
+        event = task_event(token, fact)
+        if event is not None:
+            self._emit(event)
         return True
 
     # --- the record ----------------------------------------------------------------------------------------------
 
-    def _finish(self, keys: Iterable[tuple[str, bytes]]) -> Turn:
+    def _finish(self) -> Turn:
         changes, self.state.changes = self.state.changes, Changes()
         record = TurnRecord(
             run=self.state.run,
@@ -271,7 +263,10 @@ class Machine:
                 ContextDelta(scope_id, write.target, write.op, encode_trusted(write.value)) for scope_id, write in changes.writes
             ],
             iterations=[(scope_id, edge_id, count) for (scope_id, edge_id), count in changes.iterations.items()],
-            keys=list(keys),
+            records=[
+                (kind, record_id, None if record is None else encode_trusted(record))
+                for (kind, record_id), record in changes.records.items()
+            ],
             events=self._events,
             traces=self._tracer.take() if self._tracer is not None else [],
         )
@@ -282,7 +277,12 @@ class Machine:
             withdrawn=self._withdrawn,
             refused=self._refused,
             overdue=self._overdue,
+            children=[
+                self.state.children[child_id] for child_id in dict.fromkeys(self._children) if child_id in self.state.children
+            ],
+            replies=self._replies,
             ended=self.state.run.status in TERMINAL_RUN,
         )
+        self._children, self._replies = [], []
         self._events, self._dispatched, self._withdrawn, self._refused, self._overdue = [], [], [], [], []
         return turn

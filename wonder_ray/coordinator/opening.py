@@ -20,21 +20,22 @@ from wonder_ray.coordinator.machine import Machine
 from wonder_ray.coordinator.shipper import Shipper
 from wonder_ray.coordinator.traces import Tracer
 from wonder_ray.definitions.graph import compile_graph
-from wonder_ray.definitions.models import ActionNode, StepsNode, WorkflowDefinition
+from wonder_ray.definitions.models import ActionNode, StepsNode, Undo, WorkflowDefinition
 from wonder_ray.errors import StorageError
 from wonder_ray.events.wire import RunInfo
 from wonder_ray.executor.protocol import ActionRef, StepSpec, TaskSpec
-from wonder_ray.fold import new_state
-from wonder_ray.planning.facts import Fact, Reopened, StartRun
+from wonder_ray.fold import fold, new_state
+from wonder_ray.planning.facts import Fact, Fork, Reopened, StartRun
 from wonder_ray.planning.retrying import runs_once
+from wonder_ray.state import Lineage
 from wonder_ray.values import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from wonder_ray.clock import Clock
     from wonder_ray.coordinator.coordinator import Message
-    from wonder_ray.coordinator.ports import EventSink, ExecutorGateway, Log, Registry
+    from wonder_ray.coordinator.ports import Children, EventSink, ExecutorGateway, Log, Registry
     from wonder_ray.definitions.graph import Graph
     from wonder_ray.definitions.models import Step
     from wonder_ray.events.wire import OpenReply
@@ -61,6 +62,10 @@ class Services(Protocol):
         """Take the next epoch above `known` for the run."""
         ...
 
+    def history(self, run_id: str) -> Iterable[dict[str, Any]]:
+        """The event rows of another run, in sequence: what a run that was forked from it begins with."""
+        ...
+
     def open_events(self, run: RunInfo, epoch: int) -> OpenReply:
         """Fence older coordinators at the EventService; its marks."""
         ...
@@ -74,6 +79,7 @@ class Ports:
     gateway: ExecutorGateway
     sink: EventSink
     registry: Registry
+    children: Children
     log: Log
     clock: Clock
 
@@ -98,7 +104,7 @@ def open_coordinator(store: RunStore, ports: Ports, storage: str, post: Post) ->
         raise StorageError(msg)
     coordinator = _coordinator(store, ports, storage, post, claim, stored, opened)
     _log_opening(ports, claim, stored)
-    return coordinator, [_first_fact(claim, stored)] if stored is None or not coordinator.ended else []
+    return coordinator, [_first_fact(claim, stored, ports.services)] if stored is None or not coordinator.ended else []
 
 
 def _log_opening(ports: Ports, claim: Claim, stored: StoredRun | None) -> None:
@@ -123,7 +129,7 @@ def _run_info(run: RunRecord) -> RunInfo:
     )
 
 
-def _first_fact(claim: Claim, stored: StoredRun | None) -> Fact:
+def _first_fact(claim: Claim, stored: StoredRun | None, services: Services) -> Fact:
     if stored is not None:
         return Reopened(previous_epoch=stored.epoch_max if stored.epoch_max < claim.epoch else claim.epoch - 1)
     run = claim.run
@@ -133,7 +139,17 @@ def _first_fact(claim: Claim, stored: StoredRun | None) -> Fact:
         workflow_version=run.workflow_version,
         key=run.key,
         labels=run.labels or None,
+        depth=run.depth,
+        fork=None if run.fork is None else _fork(run.fork, services),
     )
+
+
+def _fork(wanted: bytes, services: Services) -> Fork:
+    """The state of another run at the end of the turn that holds an event of it."""
+    request = decode(wanted)
+    run_id, sequence = request["run_id"], request["sequence"]
+    state = fold(run_id, services.history(run_id), at=sequence)
+    return Fork(source=Lineage(run_id=run_id, sequence=state.run.sequence), state=state, changes=request.get("changes") or {})
 
 
 def _coordinator(
@@ -160,6 +176,7 @@ def _coordinator(
         shippers=shippers,
         sink=ports.sink,
         registry=ports.registry,
+        children=ports.children,
         log=ports.log,
         clock=ports.clock,
         keys={} if stored is None else dict(stored.keys),
@@ -172,27 +189,35 @@ def work_of(definition: WorkflowDefinition, graph: Graph, info: RunInfo, storage
     work: dict[str, Work] = {}
     for node in definition.nodes:
         if isinstance(node, (ActionNode, StepsNode)):
-            spec = _spec(node, definition, info, storage)
-            resources = node.resources.model_dump(exclude_none=True, exclude_defaults=False)
-            timed = node.timeout_s is not None
-            batch = node.batch and not timed and not runs_once(graph.nodes[node.id])
-            what = msgspec.json.encode([spec.action, spec.steps, resources, batch, timed], order="sorted").decode()
-            work[node.id] = Work(lane=what, spec=spec, resources=_ray_options(resources), batch=batch, timed=timed)
+            batch = node.batch and node.timeout_s is None and not runs_once(graph.nodes[node.id])
+            work[node.id] = _work(node, _spec(node.id, node, definition, info, storage), batch=batch)
+        undo, undo_id = getattr(node, "undo", None), graph.nodes[node.id].undo_id
+        if undo is not None and undo_id is not None:
+            work[undo_id] = _work(undo, _spec(undo_id, undo, definition, info, storage), batch=False)
     return work
+
+
+def _work(node: ActionNode | StepsNode | Undo, spec: TaskSpec, *, batch: bool) -> Work:
+    resources = node.resources.model_dump(exclude_none=True, exclude_defaults=False)
+    timed = node.timeout_s is not None
+    what = msgspec.json.encode([spec.action, spec.steps, resources, batch, timed], order="sorted").decode()
+    return Work(lane=what, spec=spec, resources=_ray_options(resources), batch=batch, timed=timed)
 
 
 def _ray_options(resources: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in resources.items() if value or name == "num_cpus"}
 
 
-def _spec(node: ActionNode | StepsNode, definition: WorkflowDefinition, info: RunInfo, storage: str) -> TaskSpec:
+def _spec(
+    node_id: str, node: ActionNode | StepsNode | Undo, definition: WorkflowDefinition, info: RunInfo, storage: str
+) -> TaskSpec:
     return TaskSpec(
         run_id=info.workflow_run_id,
         workflow_name=info.workflow_name,
-        node_id=node.id,
+        node_id=node_id,
         epoch=0,
-        action=ActionRef.parse(node.action) if isinstance(node, ActionNode) else None,
-        steps=None if isinstance(node, ActionNode) else [_step(step) for step in node.steps],
+        action=None if isinstance(node, StepsNode) else ActionRef.parse(node.action),
+        steps=[_step(step) for step in node.steps] if isinstance(node, StepsNode) else None,
         bundle=definition.bundle,
         storage=storage,
     )

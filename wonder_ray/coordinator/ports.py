@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from wonder_ray.events.wire import Ack, EventBatch
     from wonder_ray.executor.protocol import Call, ErrorInfo, Outcome, TaskSpec
+    from wonder_ray.state import Child
 
     OnOutcomes = Callable[[list[Outcome]], None]
     OnLoss = Callable[[ErrorInfo], None]
@@ -52,6 +53,18 @@ class Registry(Protocol):
 
     def report(self, projection: Mapping[str, Any]) -> None:
         """Tell how the run stands; not waited for, and repeated when the run is opened again."""
+        ...
+
+
+class Children(Protocol):
+    """Where child runs are started, watched and told to end."""
+
+    def follow(self, child: Child, *, depth: int, compensate: bool) -> None:
+        """See to it that a child run exists, is told to end where that is wanted, and that its end is told.
+
+        A `ChildStarted` and at last a `ChildEnded` are posted, from any thread. It is asked again when something about the child
+        has changed, and when a coordinator has opened its run anew: asking twice has no further effect.
+        """
         ...
 
 

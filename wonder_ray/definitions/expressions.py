@@ -183,6 +183,17 @@ class Expression:
         msg = f"a condition is true or false; this gave {_shown(value)}"
         raise self._error(msg, scope)
 
+    def keys_of(self, name: str) -> frozenset[str] | None:
+        """The keys of a variable that it uses; None when it uses all of the variable.
+
+        >>> sorted(compile_expression("state.a.b > 1 && has(state.c)").keys_of("state"))
+        ['a', 'c']
+        """
+        for root, projection in self._projections:
+            if root == name:
+                return None if projection.whole else frozenset(projection.keys)
+        return frozenset()
+
     def _error(self, message: str, scope: Mapping[str, Json]) -> ExpressionError:
         seen = ", ".join(
             f"{name} = {_shown(projection.apply(scope[name]))}" for name, projection in self._projections if name in scope

@@ -26,7 +26,7 @@ from wonder_ray.definitions.targets import Target, parse_target
 from wonder_ray.definitions.triggers import Trigger, parse_trigger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from wonder_ray.definitions import models
 
@@ -133,12 +133,84 @@ class Graph:
         for edge in edges:
             incoming[edge.target].append(edge)
             outgoing[edge.source].append(edge)
+        self.inline = frozenset(node.id for node in nodes.values() if not node.is_task)
+        """Nodes that a coordinator starts itself, without a task."""
+        self.guarded_nodes = tuple(node.id for node in nodes.values() if node.guard is not None)
+        self.listeners = MappingProxyType(_listeners(nodes.values()))
+        """Signal -> the nodes that wait for it."""
+        self._branch_nodes: dict[str, frozenset[str]] = {}
+        openers: dict[str, list[str]] = {}
+        for edge in edges:
+            if edge.group is not None:
+                openers.setdefault(edge.group, []).append(edge.source)
+        self.openers = MappingProxyType({group: tuple(found) for group, found in openers.items()})
+        """Group -> the nodes whose transitions open it."""
+        self._written = frozenset(_written(nodes.values(), edges))
         self.incoming = MappingProxyType({node: tuple(found) for node, found in incoming.items()})
         self.outgoing = MappingProxyType({node: tuple(found) for node, found in outgoing.items()})
 
     def tiers(self, node: str, outcome: str) -> tuple[tuple[Edge, ...], ...]:
         """The transitions that leave `node` on an outcome (completed, failed, ...), by ascending priority."""
         return self._tiers.get((node, outcome), ())
+
+    def branch_nodes(self, first: str) -> frozenset[str]:
+        """The nodes that a branch which begins at `first` can reach before it is joined; found once per node."""
+        found = self._branch_nodes.get(first)
+        if found is None:
+            found = self._branch_nodes[first] = frozenset(_branch_nodes(first, self.outgoing, self.openers))
+        return found
+
+    def retains(self, signal: str) -> bool:
+        """Whether a signal is kept while nobody waits for it."""
+        return any(spec is not None and spec.retained for spec in (self.nodes[node].signal for node in self.listeners[signal]))
+
+    def waits_for_updates(self, node: str) -> bool:
+        """Whether a node's guard reads state that no node writes, so that only an update from outside can change it."""
+        guard = self.nodes[node].guard
+        keys = None if guard is None else guard.keys_of("state")
+        return keys is not None and not keys <= self._written
+
+    def opening_edge(self, source: str, group: str) -> Edge | None:
+        """The transition over which members are added to an open group from outside."""
+        return next((edge for edge in self.outgoing[source] if edge.group == group and edge.open), None)
+
+
+def _branch_nodes(first: str, outgoing: Mapping[str, tuple[Edge, ...]], openers: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """A join leads out of the branch unless its group was opened in it, which may show only after a while."""
+    found = {first}
+    stack = [first]
+    waiting: list[Edge] = []
+    while stack or waiting:
+        if not stack:
+            leaving = [edge for edge in waiting if edge.join is None or found.isdisjoint(openers.get(edge.join.over, ()))]
+            if len(leaving) == len(waiting):
+                return found
+            stack = [edge.target for edge in waiting if edge not in leaving and edge.target not in found]
+            found.update(stack)
+            waiting = leaving
+            continue
+        for edge in outgoing[stack.pop()]:
+            if edge.join is not None and edge.join.over != INCOMING:
+                waiting.append(edge)
+            elif edge.target not in found:
+                found.add(edge.target)
+                stack.append(edge.target)
+    return found
+
+
+def _listeners(nodes: Iterable[NodeSpec]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.signal is not None:
+            found.setdefault(node.signal.name, []).append(node.id)
+    return {name: tuple(ids) for name, ids in found.items()}
+
+
+def _written(nodes: Iterable[NodeSpec], edges: Iterable[Edge]) -> Iterator[str]:
+    """The keys of the state that something in the definition writes."""
+    merges = (merge.target for edge in edges if edge.join is not None for merge in edge.join.merges)
+    outputs = (target for node in nodes for target, _ in node.output)
+    return (target.path[0] for target in (*merges, *outputs) if target.root == "state")
 
 
 def _tiers(edges: tuple[Edge, ...]) -> dict[tuple[str, str], tuple[tuple[Edge, ...], ...]]:

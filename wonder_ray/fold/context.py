@@ -46,3 +46,4 @@ def write_context(state: Folding, scope_id: str, writes: Iterable[Write]) -> Non
                 tree[target.path[0]] = own(seen[target.path[0]])
         set_in(tree, target.path, own(write.value))
         state.changes.writes.append((scope_id, write))
+        state.index.context_changed = True

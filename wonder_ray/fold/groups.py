@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wonder_ray.fold.tokens import end_token
+from wonder_ray.fold.tokens import end_token, member_left
 from wonder_ray.state import HELD_OPEN, Group, GroupStatus, TokenStatus
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ def group_opened(state: Folding, event: ev.GroupOpened, _stamp: ev.Stamp) -> Non
         opener_id=event.token_id,
         parent_id=event.parent_id,
         tolerated=event.tolerated,
+        open=event.open,
+        due_us=event.due_us,
     )
     state.groups[group.id] = group
     state.changes.groups[group.id] = group
@@ -56,8 +58,25 @@ def _change_status(state: Folding, group_id: str, status: GroupStatus) -> None:
         return
     state.index.shut_group(group)
     if group.parent_id is not None:
-        state.changed_group(group.parent_id).active -= 1
-        state.index.touched_groups[group.parent_id] = None
+        member_left(state, group.parent_id)
+
+
+def members_added(state: Folding, event: ev.GroupMembersAdded, _stamp: ev.Stamp) -> None:
+    """Members come from outside; their fan-out follows."""
+    state.changed_group(event.group_id).added += 1
+
+
+def group_sealed(state: Folding, event: ev.GroupSealed, _stamp: ev.Stamp) -> None:
+    """No more members come from outside."""
+    state.changed_group(event.group_id).open = False
+    state.index.open_groups.pop(event.group_id, None)
+    state.index.touched_groups[event.group_id] = None
+
+
+def group_completed_early(state: Folding, event: ev.GroupCompletedEarly, _stamp: ev.Stamp) -> None:
+    """Its join is to fire with what there is."""
+    state.changed_group(event.group_id).complete = True
+    state.index.touched_groups[event.group_id] = None
 
 
 def failure_tolerated(state: Folding, event: ev.GroupFailureTolerated, _stamp: ev.Stamp) -> None:

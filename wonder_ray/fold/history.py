@@ -9,10 +9,9 @@ import msgspec
 
 from wonder_ray import workflow_events as ev
 from wonder_ray.errors import HistoryConflictError
-from wonder_ray.fold import context, groups, tokens
+from wonder_ray.fold import context, forking, groups, runs, tokens, waits
 from wonder_ray.fold.changes import Folding, new_state
-from wonder_ray.state import HELD_OPEN, TERMINAL_TOKEN, ErrorRecord, RunStatus, check_run_move
-from wonder_ray.values import own
+from wonder_ray.state import HELD_OPEN, TERMINAL_TOKEN
 from wonder_ray.workflow_events import Stamp
 
 if TYPE_CHECKING:
@@ -57,66 +56,31 @@ def evolve(state: Folding, event: ev.WorkflowEvent, stamp: Stamp) -> None:
     _EVOLVE[type(event)](state, event, stamp)
 
 
-# --- the run -------------------------------------------------------------------------------------------------------
-
-
-def _started(state: Folding, event: ev.WorkflowStarted, stamp: Stamp) -> None:
-    run = state.run
-    check_run_move(run, RunStatus.RUNNING)
-    run.status = RunStatus.RUNNING
-    run.workflow_name = event.workflow_name
-    run.workflow_version = event.workflow_version
-    run.input = own(event.input)
-    run.started_us = stamp.turn_now
-    run.deadline_us = event.deadline_us
-
-
-def _end_run(state: Folding, status: RunStatus, stamp: Stamp, error: ErrorRecord | None = None) -> None:
-    check_run_move(state.run, status)
-    state.run.status = status
-    state.run.error = error
-    state.run.ended_us = stamp.turn_now
-
-
-def _workflow_completed(state: Folding, event: ev.WorkflowCompleted, stamp: Stamp) -> None:
-    _end_run(state, RunStatus.COMPLETED, stamp)
-    state.run.output = own(event.output)
-
-
-def _workflow_failed(state: Folding, event: ev.WorkflowFailed, stamp: Stamp) -> None:
-    _end_run(state, RunStatus.FAILED, stamp, event.error)
-
-
-def _workflow_timed_out(state: Folding, event: ev.WorkflowTimedOut, stamp: Stamp) -> None:
-    _end_run(state, RunStatus.TIMED_OUT, stamp, event.error)
-
-
-def _workflow_cancelled(state: Folding, event: ev.WorkflowCancelled, stamp: Stamp) -> None:
-    _end_run(state, RunStatus.CANCELLED, stamp, ErrorRecord(type="Cancelled", message=event.reason, kind="user"))
-
-
-def _cancel_requested(state: Folding, event: ev.WorkflowCancelRequested, _stamp: Stamp) -> None:
-    state.run.cancel_reason = event.reason
-
-
-def _resumed(state: Folding, _event: ev.RunResumed, _stamp: Stamp) -> None:
-    """From here on a state that was folded, or kept, sees the same order of things as one that was loaded."""
-    state.rebuild_index()
-
-
 def _noted(_state: Folding, _event: ev.WorkflowEvent, _stamp: Stamp) -> None:
     """The event reports something that is not part of the state."""
 
 
 _EVOLVE: Final[MappingProxyType[type[ev.WorkflowEvent], Callable[[Folding, Any, Stamp], None]]] = MappingProxyType(
     {
-        ev.WorkflowStarted: _started,
-        ev.WorkflowCompleted: _workflow_completed,
-        ev.WorkflowFailed: _workflow_failed,
-        ev.WorkflowTimedOut: _workflow_timed_out,
-        ev.WorkflowCancelRequested: _cancel_requested,
-        ev.WorkflowCancelled: _workflow_cancelled,
-        ev.RunResumed: _resumed,
+        ev.WorkflowStarted: runs.started,
+        ev.WorkflowPaused: runs.paused,
+        ev.WorkflowResumed: runs.unpaused,
+        ev.WorkflowWaiting: runs.waiting,
+        ev.WorkflowRunning: runs.running,
+        ev.WorkflowCancelRequested: runs.cancel_requested,
+        ev.WorkflowEnding: runs.ending,
+        ev.WorkflowCompleted: runs.completed,
+        ev.WorkflowFailed: runs.failed,
+        ev.WorkflowTimedOut: runs.timed_out,
+        ev.WorkflowCancelled: runs.cancelled,
+        ev.CompensationRegistered: runs.compensation_registered,
+        ev.CompensationStarted: runs.compensation_started,
+        ev.CompensationCompleted: runs.compensation_ended,
+        ev.CompensationFailed: runs.compensation_ended,
+        ev.UpdateReceived: _noted,
+        ev.RunResumed: runs.resumed,
+        ev.RunForked: forking.forked,
+        ev.RunRestored: forking.restored,
         ev.TokenCreated: tokens.token_created,
         ev.FanOutStarted: tokens.fan_out_started,
         ev.TokenCompleted: tokens.token_completed,
@@ -139,9 +103,30 @@ _EVOLVE: Final[MappingProxyType[type[ev.WorkflowEvent], Callable[[Folding, Any, 
         ev.GroupFailureTolerated: groups.failure_tolerated,
         ev.GroupFailed: groups.group_failed,
         ev.GroupCancelled: groups.group_cancelled,
+        ev.GroupMembersAdded: groups.members_added,
+        ev.GroupSealed: groups.group_sealed,
+        ev.GroupCompletedEarly: groups.group_completed_early,
         ev.FanInCompleted: groups.fan_in_completed,
         ev.FanInAbsorbed: groups.fan_in_absorbed,
         ev.FanInReset: groups.fan_in_reset,
+        ev.GateOpened: waits.gate_opened,
+        ev.GateAnswerReceived: waits.gate_answer_received,
+        ev.GateAnswered: waits.gate_answered,
+        ev.GateAnswerRefused: waits.gate_answer_refused,
+        ev.GateEscalated: waits.gate_escalated,
+        ev.SignalAwaited: waits.signal_awaited,
+        ev.SignalReceived: waits.signal_received,
+        ev.SignalConsumed: waits.signal_consumed,
+        ev.SignalDropped: waits.signal_dropped,
+        ev.TimerSet: waits.timer_set,
+        ev.TimerFired: waits.timer_fired,
+        ev.MutexRequested: waits.mutex_requested,
+        ev.MutexAcquired: waits.mutex_acquired,
+        ev.SubworkflowRequested: waits.child_requested,
+        ev.SubworkflowStarted: waits.child_started,
+        ev.SubworkflowCompleted: waits.child_completed,
+        ev.SubworkflowFailed: waits.child_failed,
+        ev.SubworkflowCancelRequested: waits.child_cancel_requested,
     }
 )
 
@@ -155,4 +140,7 @@ def describe(state: RunState) -> dict[str, Any]:
         "output": root["output"],
         "tokens": [msgspec.to_builtins(token) for token in state.tokens.values() if token.status not in TERMINAL_TOKEN],
         "groups": [msgspec.to_builtins(group) for group in state.groups.values() if group.status in HELD_OPEN],
+        "kept": [msgspec.to_builtins(kept) for kept in state.kept.values()],
+        "children": [msgspec.to_builtins(child) for child in state.children.values()],
+        "undos": [msgspec.to_builtins(undo) for undo in state.undos.values()],
     }

@@ -37,6 +37,9 @@ def token_created(state: Folding, event: ev.TokenCreated, _stamp: ev.Stamp) -> N
         fanout_id=event.fanout_id,
         index=event.index,
         cause=event.cause,
+        race_id=event.race_id,
+        holds=event.holds,
+        undo_of=event.undo_of,
     )
     _add_token(state, token, member=event.member)
     if event.counted and event.parent_id is not None and event.transition_id is not None:
@@ -76,10 +79,11 @@ def fan_out_started(state: Folding, event: ev.FanOutStarted, _stamp: ev.Stamp) -
         max_concurrency=event.max_concurrency,
         outer_id=parent.fanout_id,
         outer_index=parent.index,
+        first=event.first,
     )
     state.fanouts[fanout.id] = fanout
     state.changes.fanouts[fanout.id] = fanout
-    state.index.add_limit(fanout)
+    state.index.limits.add(fanout)
     for i, token in enumerate(_branch_tokens(state, event, parent)):
         _add_token(state, token, member=i < event.members)
     if event.counted:
@@ -110,6 +114,8 @@ def _branch_tokens(state: Folding, event: ev.FanOutStarted, parent: Token) -> It
             fanout_id=event.fanout_id,
             index=i,
             cause=event.cause,
+            race_id=event.race_id,
+            holds=event.holds,
         )
 
 
@@ -124,8 +130,13 @@ def end_token(state: Folding, token: Token, status: TokenStatus) -> None:
     state.set_status(token, status)
     token.due_us = None
     if token.group_id is not None and not waited:
-        state.changed_group(token.group_id).active -= 1
-        state.index.touched_groups[token.group_id] = None
+        member_left(state, token.group_id)
+
+
+def member_left(state: Folding, group_id: str) -> None:
+    """A live member of a group has ended."""
+    state.changed_group(group_id).active -= 1
+    state.index.touched_groups[group_id] = None
 
 
 def token_completed(state: Folding, event: ev.TokenCompleted, _stamp: ev.Stamp) -> None:
@@ -145,6 +156,8 @@ def token_failed(state: Folding, event: ev.TokenFailed | ev.TokenTimedOut, _stam
 def token_cancelled(state: Folding, event: ev.TokenCancelled, _stamp: ev.Stamp) -> None:
     """A token was withdrawn."""
     end_token(state, state.tokens[event.token_id], TokenStatus.CANCELLED)
+    if event.routed:
+        state.index.to_route.append(event.token_id)
 
 
 # --- between -------------------------------------------------------------------------------------------------------
@@ -156,6 +169,8 @@ def token_waiting(state: Folding, event: ev.TokenWaiting, _stamp: ev.Stamp) -> N
     check_token_move(token, _WAITING)
     token.join_id = event.join_id
     state.set_status(token, _WAITING)
+    if event.due_us is not None:
+        set_due(state, token, event.due_us)
     if event.join_id in state.groups:
         group = state.changed_group(event.join_id)
         group.active -= 1
@@ -165,13 +180,15 @@ def token_waiting(state: Folding, event: ev.TokenWaiting, _stamp: ev.Stamp) -> N
 
 def token_requeued(state: Folding, event: ev.TokenRequeued, _stamp: ev.Stamp) -> None:
     """A token is ready again."""
-    token = _moved(state, event.token_id, TokenStatus.PENDING)
+    token = moved(state, event.token_id, TokenStatus.PENDING)
     token.due_us = None
+    token.wait = None
     token.solo = token.solo or event.solo
     state.index.make_ready(token)
 
 
-def _moved(state: Folding, token_id: str, to: TokenStatus) -> Token:
+def moved(state: Folding, token_id: str, to: TokenStatus) -> Token:
+    """The token, with its new status."""
     token = state.tokens[token_id]
     check_token_move(token, to)
     state.set_status(token, to)
@@ -180,15 +197,20 @@ def _moved(state: Folding, token_id: str, to: TokenStatus) -> Token:
 
 def task_dispatched(state: Folding, event: ev.TaskDispatched, stamp: ev.Stamp) -> None:
     """An attempt is open."""
-    token = _moved(state, event.token_id, TokenStatus.DISPATCHED)
+    token = moved(state, event.token_id, TokenStatus.DISPATCHED)
     state.index.pending(token.node_id)  # takes it out of the queue, so that it is there once only when it comes back
     token.attempt = event.attempt
     token.epoch = stamp.epoch
-    token.due_us = event.due_us
     if event.first:
         token.input = own(event.input)
-    if event.due_us is not None:
-        heapq.heappush(state.index.due, (event.due_us, token.id))
+    set_due(state, token, event.due_us)
+
+
+def set_due(state: Folding, token: Token, due_us: int | None) -> None:
+    """When something happens to a token by itself, if it does."""
+    token.due_us = due_us
+    if due_us is not None:
+        heapq.heappush(state.index.due, (due_us, token.id))
 
 
 def task_completed(state: Folding, event: ev.TaskCompleted, _stamp: ev.Stamp) -> None:
@@ -207,7 +229,6 @@ def task_failed(state: Folding, event: ev.TaskFailed, _stamp: ev.Stamp) -> None:
 
 def retry_scheduled(state: Folding, event: ev.TaskRetryScheduled, _stamp: ev.Stamp) -> None:
     """A failed attempt gets another one."""
-    token = _moved(state, event.token_id, TokenStatus.WAITING_FOR_RETRY)
+    token = moved(state, event.token_id, TokenStatus.WAITING_FOR_RETRY)
     token.failures = {**token.failures, event.rule: token.failures.get(event.rule, 0) + 1}
-    token.due_us = event.due_us
-    heapq.heappush(state.index.due, (event.due_us, token.id))
+    set_due(state, token, event.due_us)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from wonder_ray.decisions import Decision, MarkForDispatch, UpdateTokenStatus
 from wonder_ray.errors import ExpressionError
-from wonder_ray.planning.routing import expression_failure
-from wonder_ray.planning.scope import expression_scope
+from wonder_ray.planning.admission import Admission, is_constrained
+from wonder_ray.planning.scope import expression_failure, render_input
 from wonder_ray.state import Token, TokenStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections import deque
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from wonder_ray.definitions.graph import Graph, NodeSpec
     from wonder_ray.run_state import RunState
 
-
 INPUT_MAPPING: Final = "input mapping"
-"""What the message of a token that could not be dispatched begins with."""
+"""Where an error is said to be that keeps a token from being dispatched."""
 
 
 class TaskManager:
@@ -37,21 +37,29 @@ class TaskManager:
         """Node -> lane, where nodes share tasks and so the room for them."""
 
     def prepare(self, state: RunState, *, room: Callable[[str], int], now_us: int) -> list[Decision]:
-        """Decisions for the ready tokens of each node, as many in a lane as `room(node_id)` says for its nodes."""
+        """Decisions for the ready tokens of each node, as many in a lane as `room(node_id)` says for its nodes.
+
+        `room` is asked for a node only where it has a token that could start. (Later nodes of a lane get what is left.)
+        """
         decisions: list[Decision] = []
         left: dict[str, int] = {}
+        admission = Admission(state)
         for node_id in list(state.index.ready):
+            node = self._graph.nodes[node_id]
             lane = self.lane(node_id)
-            if left.get(lane) == 0 or self._graph.nodes[node_id].kind == "compute":
+            if left.get(lane) == 0 or not node.is_task:
                 continue
             queue = state.pending(node_id)
             if queue:
                 most = left.get(lane)
                 most = max(0, room(node_id)) if most is None else most
-                ready = (state.tokens[token_id] for token_id in queue)
-                pending = (token for token in ready if token.status is TokenStatus.PENDING)
-                node = self._graph.nodes[node_id]
-                found = [self._dispatch(state, node, token, now_us) for token in islice(pending, most)]
+                tokens: Iterable[Token]
+                if is_constrained(node):
+                    tokens = _admitted(state, node, queue, most, admission, decisions)
+                else:
+                    ready = (state.tokens[token_id] for token_id in queue)
+                    tokens = islice((token for token in ready if token.status is TokenStatus.PENDING), most)
+                found = [self._dispatch(state, node, token, now_us) for token in tokens]
                 left[lane] = most - len(found)
                 decisions += found
         return decisions
@@ -66,16 +74,22 @@ class TaskManager:
         if token.attempt:
             return MarkForDispatch(token_id=token.id, attempt=attempt, first=False, due_us=due_us)
         try:
-            rendered = render_input(state, node, token)
+            rendered = render_input(state, node, token) if token.undo_of is None else state.undos[token.undo_of].input
         except ExpressionError as error:
             failure = expression_failure(error, node.id, INPUT_MAPPING)
             return UpdateTokenStatus(token_id=token.id, status=TokenStatus.FAILED, error=failure)
         return MarkForDispatch(token_id=token.id, attempt=attempt, input=rendered, due_us=due_us)
 
 
-def render_input(state: RunState, node: NodeSpec, token: Token) -> dict[str, Any]:
-    """The keyword arguments of a token's action."""
-    if not node.input:
-        return {}
-    scope = expression_scope(state, token)
-    return {name: expression.evaluate(scope) for name, expression in node.input}
+def _admitted(
+    state: RunState, node: NodeSpec, queue: deque[str], most: int, admission: Admission, decisions: list[Decision]
+) -> Iterator[Token]:
+    """The first tokens of a queue that may start; who has to wait leaves the queue, too."""
+    while queue and most:
+        token = state.tokens[queue.popleft()]
+        if token.status is TokenStatus.PENDING:
+            admitted, before = admission.admit(node, token)
+            decisions += before
+            if admitted:
+                most -= 1
+                yield token

@@ -10,11 +10,21 @@ from typing import Any
 
 import msgspec
 
-from wonder_ray.state import ErrorRecord
+from wonder_ray.state import ErrorRecord, Lineage
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Base of all facts."""
+
+
+class Fork(msgspec.Struct, frozen=True, kw_only=True):
+    """The state that a run begins from instead of its start nodes."""
+
+    source: Lineage
+    state: Any
+    """The folded state (a `RunState`) of the other run."""
+    changes: dict[str, Any] = {}
+    """Target -> value: what is set anew."""
 
 
 class StartRun(Fact, frozen=True):
@@ -25,6 +35,9 @@ class StartRun(Fact, frozen=True):
     workflow_version: str
     key: str | None = None
     labels: dict[str, str] | None = None
+    depth: int = 0
+    """How many runs are above it."""
+    fork: Fork | None = None
 
 
 class Reopened(Fact, frozen=True):
@@ -67,11 +80,90 @@ class TaskLost(TaskFact, frozen=True):
     """Whether other tokens shared the task: then nobody is charged, and each is run again alone."""
 
 
-class CancelRun(Fact, frozen=True):
+class ChildStarted(Fact, frozen=True):
+    """A child run exists."""
+
+    child_id: str
+    version: str | None = None
+
+
+class ChildEnded(Fact, frozen=True):
+    """A child run has ended, or could not be started (`refused`)."""
+
+    child_id: str
+    status: str
+    output: Any = None
+    error: ErrorRecord | None = None
+    duration_ms: float | None = None
+
+
+class CommandFact(Fact, frozen=True):
+    """Base of what somebody asks of a run. It is refused with a `CommandRefusedError`, or accepted and recorded."""
+
+    key: str | None = None
+
+
+class CancelRun(CommandFact, frozen=True, kw_only=True):
     """Somebody wants the run to stop."""
 
     reason: str
-    key: str | None = None
+    compensate: bool = False
+    """Whether the work of completed nodes is to be taken back."""
+
+
+class PauseRun(CommandFact, frozen=True, kw_only=True):
+    """Nothing new is to be started."""
+
+    reason: str = ""
+
+
+class ContinueRun(CommandFact, frozen=True, kw_only=True):
+    """A paused run is to go on."""
+
+
+class SignalRun(CommandFact, frozen=True, kw_only=True):
+    """A signal for whoever waits for it in the run."""
+
+    name: str
+    payload: Any = None
+
+
+class AnswerGate(CommandFact, frozen=True, kw_only=True):
+    """An answer to a gate."""
+
+    gate: str
+    """The gate's node; or its token, where several are open there."""
+    answer: Any = None
+    by: str | None = None
+
+
+class UpdateState(CommandFact, frozen=True, kw_only=True):
+    """A change of the run's state."""
+
+    changes: dict[str, Any]
+    """Target (`state.limit`) -> value."""
+
+
+class CompleteGroup(CommandFact, frozen=True, kw_only=True):
+    """A group's join is to fire with what there is."""
+
+    group: str
+    """Its name; or its id, where several of the name are open."""
+    reason: str = ""
+
+
+class SealGroup(CommandFact, frozen=True, kw_only=True):
+    """An open group is to take no more members."""
+
+    group: str
+
+
+class AddMembers(CommandFact, frozen=True, kw_only=True):
+    """An open group is to get more members."""
+
+    group: str
+    items: list[Any]
+    """One member per item; where the group was opened by a `foreach`, that is the member's item."""
 
 
 class Alarm(Fact, frozen=True):

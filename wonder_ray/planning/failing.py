@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from wonder_ray.decisions import Decision, FailGroup, FailWorkflow, TolerateFailure
+from wonder_ray.decisions import Decision, FailGroup, TolerateFailure
 from wonder_ray.errors import ExpressionError
-from wonder_ray.planning.cancelling import cancel_everything, cancel_members
-from wonder_ray.planning.routing import RoutingError, Split, expression_failure, select_edges
-from wonder_ray.planning.scope import evaluate_count, expression_scope
+from wonder_ray.planning.cancelling import cancel_members
+from wonder_ray.planning.ending import fail_run
+from wonder_ray.planning.routing import RoutingError, Split, select_edges
+from wonder_ray.planning.scope import expression_failure, threshold
 from wonder_ray.state import ErrorRecord, Group, GroupStatus, Token, TokenStatus
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def escalate(
         if handled:
             return decisions
         group_id = group.parent_id
-    decisions = cancel_everything(state, f"the run failed: {error.type}")
-    decisions.append(FailWorkflow(error=error))
-    return decisions
+    return fail_run(state, error, f"the run failed: {error.type}")
 
 
 def fail_group(state: RunState, graph: Graph, group: Group, error: ErrorRecord) -> list[Decision]:
@@ -98,9 +97,7 @@ def arrivals_needed(state: RunState, graph: Graph, group: Group) -> int | None:
     join = graph.group_joins.get(group.name)
     if join is None or join.strategy == "all":
         return None
-    if join.strategy == "any" or join.m is None:
-        return 1
     try:
-        return evaluate_count(join.m, expression_scope(state, state.tokens[group.opener_id]), "m")
+        return threshold(state, group, join)
     except ExpressionError:
         return group.size

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from wonder_ray.run_state import RunState
     from wonder_ray.state import Group
 
-_CHANGING = frozenset({"state", "output"})
+_CHANGING = frozenset({"state", "output", "group", "results"})
 
 
 class Growth:

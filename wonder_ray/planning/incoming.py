@@ -22,19 +22,19 @@ from wonder_ray.decisions import (
 )
 from wonder_ray.errors import ExpressionError
 from wonder_ray.ids import derive_id
+from wonder_ray.planning.admission import inherited
 from wonder_ray.planning.cancelling import cancel_in_scope
 from wonder_ray.planning.failing import escalate
 from wonder_ray.planning.liveness import Components, Liveness
-from wonder_ray.planning.merging import branch_order, check_writes, merge_writes
-from wonder_ray.planning.routing import expression_failure
-from wonder_ray.planning.scope import evaluate_count, expression_scope
+from wonder_ray.planning.merging import check_writes, merge_writes
+from wonder_ray.planning.scope import branch_order, evaluate_count, expression_failure, expression_scope
 from wonder_ray.state import ROOT_PATH, ErrorRecord, Token, incoming_id, incoming_place
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from wonder_ray.definitions.graph import Edge, Graph, JoinSpec
-    from wonder_ray.run_index import Places
+    from wonder_ray.run_places import Places
     from wonder_ray.run_state import RunState
 
 
@@ -79,6 +79,22 @@ class IncomingJoins:
             if oldest is not None:
                 return self._decide(state, incoming_id(oldest.node_id, scope_id), scope_id, last=True)
         return []
+
+    def timed_out(self, state: RunState, join_id: str) -> list[Decision]:
+        """A join's first arrival has waited long enough: it goes on with what there is, or fails."""
+        join = self._graph.incoming_joins[incoming_place(join_id)[0]]
+        queues = state.index.queues.get(join_id)
+        if not queues:
+            return []
+        waited = (
+            f"the join over incoming at node {join.node!r} has waited for its timeout_s of {(join.timeout_us or 0) / 1e6:g} s"
+        )
+        if join.proceeds:
+            try:
+                return self._fire(state, join_id, join, queues)
+            except ExpressionError as error:
+                return self._give_up(state, join_id, expression_failure(error, join.node, "join over incoming"))
+        return self._give_up(state, join_id, ErrorRecord("JoinTimeout", waited, retryable=False, kind="join", node_id=join.node))
 
     # --- what is looked at ---------------------------------------------------------------------------------------
 
@@ -254,6 +270,7 @@ class IncomingJoins:
                 group_id=first.group_id,
                 fanout_id=branch.fanout_id if branch is not None else None,
                 index=branch.index if branch is not None else None,
+                holds=inherited(self._graph, {name for token in taken for name in token.holds}, join.node),
             )
         )
         return decisions

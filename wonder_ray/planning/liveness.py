@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from wonder_ray.definitions.graph import Edge, Graph
-    from wonder_ray.run_index import Places
+    from wonder_ray.run_places import Places
     from wonder_ray.run_state import RunState
 
 

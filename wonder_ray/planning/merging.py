@@ -22,17 +22,6 @@ if TYPE_CHECKING:
     from wonder_ray.state import Token
 
 
-def branch_order(token: Token) -> tuple[tuple[int, int, str], ...]:
-    """Sorts tokens by path, numbers by value: branch 10 comes after branch 2.
-
-    >>> from wonder_ray.state import Token
-    >>> paths = ["root.a.10", "root.a.2"]
-    >>> [t.path_id for t in sorted((Token(id=p, ordinal=1, node_id="x", path_id=p) for p in paths), key=branch_order)]
-    ['root.a.2', 'root.a.10']
-    """
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in token.path_id.split("."))
-
-
 def merge_writes(
     state: RunState,
     arrivals: Sequence[Token],

@@ -11,13 +11,15 @@ from wonder_ray.decisions import (
     MarkWaiting,
     OpenGroup,
 )
-from wonder_ray.definitions.graph import INCOMING, Edge, Graph
+from wonder_ray.definitions.graph import INCOMING, Edge, Graph, JoinSpec
 from wonder_ray.definitions.limits import SPAWN_MAX
 from wonder_ray.errors import ExpressionError
 from wonder_ray.fold import fan_out_token_id
 from wonder_ray.ids import derive_id, escape_path_segment
+from wonder_ray.planning.admission import inherited
+from wonder_ray.planning.effects import effects, withdraws_itself
 from wonder_ray.planning.passing import pass_join
-from wonder_ray.planning.scope import evaluate_count, expression_scope
+from wonder_ray.planning.scope import evaluate_count, expression_failure, expression_scope
 from wonder_ray.state import ErrorRecord, Group, GroupStatus, Token, incoming_id
 
 if TYPE_CHECKING:
@@ -94,8 +96,13 @@ class Split:
         counts = [self._count(edge) for edge in edges]
         self._splits = len(edges) > 1 or any(edge.fans_out or edge.group is not None for edge in edges)
         for edge in edges:
+            if edge.has_effects:
+                self.decisions.extend(effects(self.state, self.graph, self.source, edge))
+        if withdraws_itself(self.state, self.source, self.decisions):
+            return self.decisions
+        for edge in edges:
             if edge.group is not None and edge.group not in self._opened:
-                self._open(edge)
+                self._open(edge, is_open=any(other.open for other in edges if other.group == edge.group))
         for edge, (count, items) in zip(edges, counts, strict=True):
             if edge.fans_out:
                 self._fan_out(edge, count, items)
@@ -122,7 +129,16 @@ class Split:
             raise ExpressionError(msg)
         return count
 
-    def _open(self, edge: Edge) -> None:
+    def add_members(self, edge: Edge, group: Group, items: list[Any]) -> list[Decision]:
+        """The decisions for members that are added to an open group from outside."""
+        self._opened[group.name] = group.id
+        self._splits = True
+        self._place_free = False
+        self._branch = group.size
+        self._fan_out(edge, len(items), items if edge.foreach is not None else None, first=group.size)
+        return self.decisions
+
+    def _open(self, edge: Edge, *, is_open: bool) -> None:
         name = edge.group or ""
         inner = self.state.groups.get(self.source.group_id or "")
         if inner is not None and inner.name == name and inner.status is GroupStatus.OPEN:
@@ -138,8 +154,23 @@ class Split:
                 parent_id=self.source.group_id,
                 member=self._members(self.source.group_id, 1) == 1,
                 tolerated=edge.tolerated,
+                open=is_open,
+                due_us=self._join_due_us(self.graph.group_joins.get(name)),
             )
         )
+
+    def _join_due_us(self, join: JoinSpec | None) -> int | None:
+        return None if join is None or join.timeout_us is None else self.state.now_us + join.timeout_us
+
+    def _race(self, edge: Edge) -> str | None:
+        return None if edge.race is None else derive_id("r", self.base, edge.race)
+
+    def _wait(self, edge: Edge, token_id: str, join_id: str | None, scope_id: str) -> Decision:
+        """A token waits at a join: of a group, or over `incoming`, which then waits for it as long as it may."""
+        if join_id is not None:
+            return MarkWaiting(token_id=token_id, join_id=join_id)
+        due_us = self._join_due_us(edge.join)
+        return MarkWaiting(token_id=token_id, join_id=incoming_id(edge.target, scope_id), due_us=due_us)
 
     def _members(self, group_id: str | None, count: int) -> int:
         """How many of `count` new tokens add a member to the group: one may take over the source's place."""
@@ -150,7 +181,7 @@ class Split:
             return count - 1
         return count
 
-    def _fan_out(self, edge: Edge, count: int, items: list[Any] | None) -> None:
+    def _fan_out(self, edge: Edge, count: int, items: list[Any] | None, *, first: int = 0) -> None:
         fanout_id = derive_id("f", self.base, edge.id)
         group_id = self._opened[edge.group] if edge.group is not None else self.source.group_id
         bound = self._bound(edge, group_id)
@@ -174,13 +205,16 @@ class Split:
                 max_concurrency=edge.max_concurrency,
                 counted=edge.max_iterations is not None,
                 cause=self.cause,
+                race_id=self._race(edge),
+                holds=inherited(self.graph, self.source.holds, edge.target),
+                first=first,
             )
         )
         if edge.join is not None:
             for i in range(count):
                 token_id = fan_out_token_id(fanout_id, i)
                 scope_id = token_id if edge.group is not None else self.source.scope_id
-                self.decisions.append(MarkWaiting(token_id=token_id, join_id=bound or incoming_id(edge.target, scope_id)))
+                self.decisions.append(self._wait(edge, token_id, bound, scope_id))
 
     def _path(self, nth: int = 0) -> str:
         """The path of the nth token of the transition that fires."""
@@ -211,10 +245,12 @@ class Split:
                 member=self._members(group_id, 1) == 1,
                 counted=edge.max_iterations is not None,
                 cause=self.cause,
+                race_id=self._race(edge),
+                holds=inherited(self.graph, source.holds, edge.target),
             )
         )
         if edge.join is not None:
-            self.decisions.append(MarkWaiting(token_id=token_id, join_id=bound or incoming_id(edge.target, scope_id)))
+            self.decisions.append(self._wait(edge, token_id, bound, scope_id))
 
     def _bound(self, edge: Edge, group_id: str | None) -> str | Group | None:
         """The open group whose join this transition leads to; the group itself when its join has fired already."""
@@ -259,8 +295,3 @@ def _items(foreach: Expression, scope: dict[str, Any]) -> list[Any]:
         msg = f"foreach {foreach.text!r} gave {items!r:.200}, which is not a list"
         raise ExpressionError(msg)
     return items
-
-
-def expression_failure(error: ExpressionError, node_id: str, where: str) -> ErrorRecord:
-    """The failure of a node whose expression could not be evaluated."""
-    return ErrorRecord("ExpressionError", f"{where}: {error}", retryable=False, kind="expression", node_id=node_id)

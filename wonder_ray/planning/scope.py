@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wonder_ray.errors import ExpressionError
+from wonder_ray.state import ErrorRecord
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.expressions import Expression
+    from wonder_ray.definitions.graph import JoinSpec, NodeSpec
     from wonder_ray.run_state import RunState
-    from wonder_ray.state import Token
+    from wonder_ray.state import Group, Token
 
 
 def expression_scope(state: RunState, token: Token | None, result: Any = None) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def _add_items(scope: dict[str, Any], state: RunState, token: Token) -> None:
     if token.fanout_id is None:
         return
     for fanout, index in state.frames(token.fanout_id, token.index):
-        scope.setdefault("index", index)
+        scope.setdefault("index", fanout.first + index)
         if fanout.items is not None:
             scope.setdefault(fanout.item_name, fanout.items[index])
 
@@ -61,3 +63,49 @@ def evaluate_count(expression: Expression | int, scope: dict[str, Any], what: st
         msg = f"{what} {expression.text!r} gave {value!r:.200}; it must be a whole number of at least 0"
         raise ExpressionError(msg)
     return value
+
+
+def render_input(state: RunState, node: NodeSpec, token: Token) -> dict[str, Any]:
+    """The keyword arguments of a token's action."""
+    if not node.input:
+        return {}
+    scope = expression_scope(state, token)
+    return {name: expression.evaluate(scope) for name, expression in node.input}
+
+
+def expression_failure(error: ExpressionError, node_id: str, where: str) -> ErrorRecord:
+    """The failure of a node whose expression could not be evaluated."""
+    return ErrorRecord("ExpressionError", f"{where}: {error}", retryable=False, kind="expression", node_id=node_id)
+
+
+def threshold(state: RunState, group: Group, join: JoinSpec) -> int:
+    """How many arrivals an `any` or `m_of_n` join fires at, as things stand.
+
+    Raises `ExpressionError` when `m` cannot be evaluated.
+    """
+    if join.strategy == "any" or join.m is None:
+        return 1
+    if isinstance(join.m, int):
+        return join.m
+    scope = expression_scope(state, state.tokens[group.opener_id])
+    scope["group"] = {
+        "size": group.size,
+        "arrived": group.arrived,
+        "active": group.active,
+        "failures": group.failures,
+    }
+    if "results" in join.m.names:
+        arrivals = (state.tokens[token_id] for token_id in state.index.arrivals.get(group.id, ()))
+        scope["results"] = [state.tokens[token.parent_id or ""].result for token in sorted(arrivals, key=branch_order)]
+    return evaluate_count(join.m, scope, "m")
+
+
+def branch_order(token: Token) -> tuple[tuple[int, int, str], ...]:
+    """Sorts tokens by path, numbers by value: branch 10 comes after branch 2.
+
+    >>> from wonder_ray.state import Token
+    >>> paths = ["root.a.10", "root.a.2"]
+    >>> [t.path_id for t in sorted((Token(id=p, ordinal=1, node_id="x", path_id=p) for p in paths), key=branch_order)]
+    ['root.a.2', 'root.a.10']
+    """
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in token.path_id.split("."))

@@ -39,6 +39,7 @@ class MemoryDisk:
         self.fanouts: dict[int, bytes] = {}
         self.deltas: list[ContextDelta] = []
         self.iterations: dict[tuple[str, str], int] = {}
+        self.records: dict[tuple[str, str], bytes] = {}
         self.keys: dict[str, bytes] = {}
         self.outboxes: dict[str, dict[int, tuple[int, bytes]]] = {"events": {}, "trace": {}}
         self.last: tuple[int, int] = (0, 0)
@@ -81,6 +82,7 @@ class MemoryRunStore:
             fanouts=[msgspec.json.decode(data, type=Fanout) for _, data in sorted(disk.fanouts.items())],
             deltas=list(disk.deltas),
             iterations=sorted((*pair, count) for pair, count in disk.iterations.items()),
+            records=sorted((*key, value) for key, value in disk.records.items()),
             keys=dict(disk.keys),
             epoch_max=disk.epoch,
             last_sequence=disk.last[0],
@@ -181,6 +183,11 @@ class MemoryRunStore:
             disk.fanouts.update(fanouts)
             disk.deltas.extend(record.deltas)
             disk.iterations.update({(scope, transition): count for scope, transition, count in record.iterations})
+            for kind, record_id, value in record.records:
+                if value is None:
+                    disk.records.pop((kind, record_id), None)
+                else:
+                    disk.records[kind, record_id] = value
             disk.keys.update(keys)
             disk.meta.update(meta)
             for stream, lines in (("events", record.events), ("trace", record.traces)):

@@ -46,6 +46,8 @@ class TurnRecord(msgspec.Struct, kw_only=True):
     """(sequence number, line without a line break): ascending without gaps, above every sequence number stored before."""
     traces: list[tuple[int, bytes]] = []
     """(sequence number, line) of trace events, which have a sequence of their own."""
+    records: list[tuple[str, str, bytes | None]] = []
+    """(kind, id, JSON) of kept signals and answers, child runs and undos; None drops one."""
     meta: dict[str, bytes] = {}
     """Facts to set in the same transaction (see `RunStore.set_meta`)."""
 
@@ -64,6 +66,8 @@ class StoredRun(msgspec.Struct, kw_only=True):
     """In the order they were written."""
     iterations: list[tuple[str, str, int]]
     """(scope id, transition id, times taken), sorted."""
+    records: list[tuple[str, str, bytes]]
+    """(kind, id, JSON), sorted."""
     keys: dict[str, bytes]
     """The reply given to each message key."""
     epoch_max: int

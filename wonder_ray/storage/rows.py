@@ -1,8 +1,8 @@
 """Between the structs of a run's state and rows of SQLite: which field lies in which column, and as what.
 
 Text, integers and floats lie in columns as they are, enumerations as their text, everything else as a JSON text (NULL for
-None). A field that has no column of its own (one that a newer release added) goes into the column `rest`, a JSON object,
-so that it survives without a migration.
+None). A field that has no column of its own (one that few records use) goes into the column `rest`, a JSON object that leaves
+defaults out, so that it survives without a migration and costs nothing where it is not used.
 
 Every row ends in a checksum of itself, so that a bit that flipped on the disk is found when the row is read: SQLite checks
 the form of its pages, not their content.
@@ -85,6 +85,8 @@ class RowCodec(Generic[S]):
         self._fields = tuple(fields)
         self._get = operator.attrgetter(*fields)
         self._rest = tuple(name for name in struct.__struct_fields__ if name not in fields and name not in left_out)
+        defaults = {field.name: field.default for field in msgspec.structs.fields(struct)}
+        self._rest_defaults = tuple((name, defaults[name]) for name in self._rest)
         self._rest_decoders = {name: msgspec.json.Decoder(hints[name]) for name in self._rest}
         json = [(position, hints[name]) for position, name in enumerate(fields) if not _is_plain(hints[name])]
         self._json = tuple(position for position, _ in json)
@@ -103,7 +105,7 @@ class RowCodec(Generic[S]):
                 row[position] = _encoder.encode(value).decode()
         for position in self._bools:
             row[position] = int(row[position])
-        rest = {name: getattr(record, name) for name in self._rest}
+        rest = {name: value for name, default in self._rest_defaults if (value := getattr(record, name)) != default}
         row.append(_encoder.encode(rest).decode() if rest else None)
         return seal((*row, *beside))
 

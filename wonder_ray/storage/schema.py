@@ -93,6 +93,14 @@ MIGRATIONS: Final = (
       first INTEGER NOT NULL, epoch INTEGER NOT NULL, lines BLOB NOT NULL, crc INTEGER NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE records (              -- signals and answers that are kept, child runs, undos
+      kind TEXT NOT NULL, id TEXT NOT NULL,
+      value BLOB NOT NULL,              -- JSON
+      crc INTEGER NOT NULL,
+      PRIMARY KEY (kind, id)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 # What every connection that writes sets first, before its first read: EXCLUSIVE must come before the file is touched, so
@@ -139,6 +147,11 @@ ADD_DELTA: Final = "INSERT INTO context_log (turn, scope_id, target, op, value, 
 # How often a transition was taken in a branch.
 GET_ITERATIONS: Final = "SELECT scope_id, transition_id, count, crc FROM iterations ORDER BY scope_id, transition_id"
 PUT_ITERATION: Final = "INSERT OR REPLACE INTO iterations (scope_id, transition_id, count, crc) VALUES (?, ?, ?, ?)"
+
+# What is kept of signals, answers, child runs and undos.
+GET_RECORDS: Final = "SELECT kind, id, value, crc FROM records ORDER BY kind, id"
+PUT_RECORD: Final = "INSERT OR REPLACE INTO records (kind, id, value, crc) VALUES (?, ?, ?, ?)"
+DROP_RECORD: Final = "DELETE FROM records WHERE kind = ? AND id = ?"
 
 # Plain INSERT: a message that is recorded twice was handled twice, and its turn must not commit.
 GET_KEYS: Final = "SELECT key, reply, crc FROM handled"

@@ -208,6 +208,7 @@ class SqliteRunStore:
             fanouts=[rows.FANOUTS.decode(row) for row in connection.execute(rows.FANOUTS.select())],
             deltas=[ContextDelta(*row[1:]) for row in _fetch(connection, schema.GET_DELTAS, "context_log")],
             iterations=_fetch(connection, schema.GET_ITERATIONS, "iterations"),
+            records=_fetch(connection, schema.GET_RECORDS, "records"),
             keys=dict(_fetch(connection, schema.GET_KEYS, "handled")),
             epoch_max=self._epoch,
             last_sequence=self._last[0],
@@ -257,6 +258,11 @@ def _write_rows(connection: apsw.Connection, record: TurnRecord) -> None:
     deltas = ((turn, delta.scope_id, delta.target, delta.op, delta.value) for delta in record.deltas)
     connection.executemany(schema.ADD_DELTA, map(rows.seal, deltas))
     connection.executemany(schema.PUT_ITERATION, map(rows.seal, record.iterations))
+    for kind, record_id, value in record.records:
+        if value is None:
+            connection.execute(schema.DROP_RECORD, (kind, record_id))
+        else:
+            connection.execute(schema.PUT_RECORD, rows.seal((kind, record_id, value)))
     connection.executemany(schema.ADD_KEY, map(rows.seal, record.keys))
     for stream, lines in (("events", record.events), ("trace", record.traces)):
         chunks = (lines[start : start + OUTBOX_LINES] for start in range(0, len(lines), OUTBOX_LINES))
