@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 TOP: Final = Path(__file__).parents[1]
 
 BASE: Final = frozenset({"addresses", "errors", "ids", "clock", "settings", "values"})
-MODEL: Final = frozenset({"definitions", "state", "decisions", "workflow_events", "run_index", "run_state", "fold"})
+MODEL: Final = frozenset(
+    {"definitions", "state", "decisions", "workflow_events", "run_index", "run_limits", "run_places", "run_state", "fold"}
+)
 AUTHORING: Final = frozenset({"definitions.authoring", "definitions.builder", "definitions.parameters"})
 SERVICES: Final = frozenset({"blobs", "bundles", "events", "executor", "logs", "resources", "storage"})
 
@@ -34,7 +36,9 @@ ARROWS: Final = {
     "state": frozenset({"errors", "ids", "values"}),  # tokens and groups know neither events nor planners
     "decisions": frozenset({"errors", "state", "values"}),  # what to do, in terms of state
     "workflow_events": frozenset({"decisions", "errors", "state", "values"}),  # what happened
-    "run_index": frozenset({"state"}),  # what is derived from a run's state
+    "run_places": frozenset({"state"}),  # parts of that
+    "run_limits": frozenset({"run_places", "state"}),
+    "run_index": frozenset({"run_limits", "run_places", "state"}),  # what is derived from a run's state
     "run_state": frozenset({"errors", "run_index", "state", "values"}),  # one run's state, indexed for planners
     "fold": (MODEL | {"errors", "ids", "values"}) - {"fold"},  # events to state
     "planning": MODEL | {"errors", "ids", "values"},  # state and facts to decisions
@@ -90,8 +94,8 @@ PURE: Final = (
     "planning/*",
     "state.py",
     "run_*.py",
-    "decisions.py",
-    "workflow_events.py",
+    "decisions/*",
+    "workflow_events/*",
     "fold*",
     "replay/*",
     "definitions/graph.py",

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from wonder_ray.coordinator.coordinator import Snapshot
+    from wonder_ray.coordinator.messages import Snapshot
     from wonder_ray.definitions.builder import Workflow
     from wonder_ray.definitions.models import WorkflowDefinition
     from wonder_ray.events.query import EventRow

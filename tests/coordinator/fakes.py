@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from wonder_ray.clock import SimulatedClock
-from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Wake
+from wonder_ray.coordinator.messages import Command, Message, Wake
 from wonder_ray.coordinator.opening import Claim, Ports, open_coordinator
 from wonder_ray.events.wire import Ack, EventBatch, OpenReply, RunInfo
 from wonder_ray.executor.protocol import Call, ErrorInfo, Outcome, TaskSpec
@@ -20,6 +20,7 @@ from wonder_ray.values import canonical, encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from wonder_ray.coordinator.coordinator import Coordinator
     from wonder_ray.coordinator.ports import OnLoss, OnOutcomes
     from wonder_ray.definitions.models import WorkflowDefinition
     from wonder_ray.planning.facts import Fact

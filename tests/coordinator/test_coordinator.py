@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.coordinator.fakes import LOST, RUN_ID, World
 from tests.coordinator.flows import NUMBERS, chain, check, fan_out, finish
-from wonder_ray.coordinator.coordinator import REPORT_WITHIN_US, Snapshot
+from wonder_ray.coordinator.coordinator import REPORT_WITHIN_US
 from wonder_ray.coordinator.shipper import BACKLOG_ROWS
 from wonder_ray.definitions.builder import Workflow
 from wonder_ray.definitions.models import Retry
@@ -14,6 +14,9 @@ from wonder_ray.errors import StaleEpochError, StorageError
 from wonder_ray.events.wire import OpenReply
 from wonder_ray.executor.protocol import ErrorInfo
 from wonder_ray.planning.facts import CancelRun
+
+if TYPE_CHECKING:
+    from wonder_ray.coordinator.messages import Snapshot
 
 
 def failing_at(where: str) -> Any:

@@ -74,7 +74,7 @@ def as_of_today(state: dict[str, Any]) -> dict[str, Any]:
     found["run"] = msgspec.to_builtins(msgspec.convert(state["run"], Run))
     for name, kind in (("tokens", Token), ("groups", Group), ("fanouts", Fanout)):
         found[name] = {key: msgspec.to_builtins(msgspec.convert(value, kind)) for key, value in state[name].items()}
-    return found
+    return plain(found)  # type: ignore[no-any-return] # a dict stays one
 
 
 def load(path: Path) -> History:

@@ -9,7 +9,7 @@ import msgspec
 
 from wonder_ray.coordinator import machine
 from wonder_ray.decisions import CancelGroup, CancelTokens, CompleteWorkflow, RequeueToken
-from wonder_ray.planning import cancelling, dispatching, failing, lifecycle, retrying, router
+from wonder_ray.planning import cancelling, dispatching, ending, failing, lifecycle, retrying, router
 from wonder_ray.state import GroupStatus, TokenStatus
 
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ BUGS: Final = (
     ("R10", lifecycle, "retry", a_failure_is_retried_once_too_often),
     ("R11", cancelling, "_inner_groups", a_cancel_forgets_inner_groups),
     ("R11", cancelling, "_cancel", a_cancel_forgets_what_waits_for_a_retry),
-    ("R11", failing, "cancel_everything", a_cancel_forgets_the_last_token),
-    ("I10", failing, "cancel_everything", a_cancelled_run_leaves_groups_open),
+    ("R11", ending, "cancel_everything", a_cancel_forgets_the_last_token),
+    ("I10", ending, "cancel_everything", a_cancelled_run_leaves_groups_open),
     ("I10", router.Router, "_end", a_run_completes_before_its_last_token),
     ("I7", machine, "is_open_attempt", a_result_of_any_attempt_is_believed),
     ("I7", machine, "is_open_attempt", a_result_of_any_epoch_is_believed),

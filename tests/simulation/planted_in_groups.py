@@ -116,13 +116,13 @@ def a_join_of_all_fires_one_too_early(right: Wrong) -> Wrong:
     def wrong(state: Any, graph: Any, growth: Any, group: Any) -> Any:
         join = graph.group_joins.get(group.name)
         early = join is not None and join.strategy == "all" and group.active == 1 and group.arrived
-        return synchronization._fire(state, group, join, group.arrived) if early else right(state, graph, growth, group)
+        return synchronization._fire(state, graph, group, join, group.arrived) if early else right(state, graph, growth, group)
 
     return wrong
 
 
 def a_member_that_ends_elsewhere_is_waited_for(right: Wrong) -> Wrong:
-    return lambda state, group, join: right(state, group, join) if group.arrived == group.size else []
+    return lambda state, graph, group, join: right(state, graph, group, join) if group.arrived == group.size else []
 
 
 def a_join_that_cannot_be_met_waits(right: Wrong) -> Wrong:
@@ -136,7 +136,7 @@ def a_join_that_cannot_be_met_waits(right: Wrong) -> Wrong:
 def a_join_of_m_fires_at_m_minus_one(right: Wrong) -> Wrong:
     def wrong(state: Any, graph: Any, growth: Any, group: Any, join: Any) -> Any:
         if join.strategy == "m_of_n" and group.arrived and isinstance(join.m, int) and group.arrived == join.m - 1:
-            return synchronization._fire(state, group, join, group.arrived)
+            return synchronization._fire(state, graph, group, join, group.arrived)
         return right(state, graph, growth, group, join)
 
     return wrong

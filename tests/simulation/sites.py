@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.coordinator.fakes import FakeChildren
 from tests.simulation.chance import between, draw
 from tests.simulation.executors import Ledger, SimulatedGateway
 from tests.simulation.outside import NoLog, Projection, Sink, WatchedStore
 from tests.simulation.violations import Crash, Violation, require
 from tests.simulation.watching import Watch
-from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Wake
+from wonder_ray.coordinator.messages import Command, Message, Wake
 from wonder_ray.coordinator.opening import Claim, Ports, open_coordinator
 from wonder_ray.errors import ServiceUnavailableError, StaleEpochError, StorageError, WonderError
 from wonder_ray.resources.records import DefinitionRecord, RunRecord
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.simulation.world import World
+    from wonder_ray.coordinator.coordinator import Coordinator
     from wonder_ray.definitions.models import WorkflowDefinition
     from wonder_ray.events.wire import EventBatch, OpenReply, RunInfo
     from wonder_ray.planning.facts import Fact
@@ -67,6 +69,7 @@ class Process:
             gateway=self.gateway,
             sink=Sink(self),
             registry=Projection(self.site),
+            children=FakeChildren(),
             log=NoLog(),
             clock=self.world.clock,
         )
@@ -303,6 +306,10 @@ class Site:
             status=RunStatus.QUEUED,
         )
         return Claim(epoch=self.epoch, run=run, definition=record)
+
+    def history(self, run_id: str) -> list[dict[str, Any]]:
+        """The event rows of another run: none is forked here."""
+        raise AssertionError(run_id)
 
     def open_events(self, run: RunInfo, epoch: int) -> OpenReply:
         """Fence older coordinators off."""

@@ -52,7 +52,6 @@ class Watch:
         *,
         now_us: int,
         room: Callable[[str], int],
-        keys: Iterable[tuple[str, bytes]] = (),
     ) -> Turn:
         told = self._told = Told(self._machine.epoch, now_us, list(batch), [])
 
@@ -60,7 +59,7 @@ class Watch:
             told.rooms.append(room(node))
             return told.rooms[-1]
 
-        return self._real_turn(told.facts, now_us=now_us, room=noted, keys=keys)
+        return self._real_turn(told.facts, now_us=now_us, room=noted)
 
     def turn_is_durable(self, record: TurnRecord, store: WatchedStore) -> None:
         """Invariants 2, 3, 4 and 8; then the auditor looks at the events."""

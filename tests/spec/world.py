@@ -11,7 +11,7 @@ import msgspec
 from tests.cases import words
 from tests.coordinator.fakes import FakeChildren
 from wonder_ray.clock import SimulatedClock
-from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Wake
+from wonder_ray.coordinator.messages import Command, Message, Wake
 from wonder_ray.coordinator.opening import Claim, Ports, open_coordinator
 from wonder_ray.events.wire import Ack, OpenReply
 from wonder_ray.executor.runner import run_calls
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wonder_ray.clock import Clock
+    from wonder_ray.coordinator.coordinator import Coordinator
     from wonder_ray.coordinator.ports import OnLoss, OnOutcomes
     from wonder_ray.definitions.models import WorkflowDefinition
     from wonder_ray.events.wire import EventBatch, RunInfo

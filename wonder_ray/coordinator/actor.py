@@ -35,7 +35,7 @@ from wonder_ray.storage.layout import Layout
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from wonder_ray.coordinator.coordinator import Snapshot
+    from wonder_ray.coordinator.messages import Snapshot
     from wonder_ray.coordinator.ports import OnLoss, OnOutcomes
     from wonder_ray.events.wire import Ack, EventBatch, OpenReply, RunInfo
     from wonder_ray.executor.protocol import Call, TaskSpec

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from wonder_ray.coordinator.dispatcher import Dispatcher, Finished, Task
+from wonder_ray.coordinator.messages import Asked, Command, Message, Query, Snapshot, Wake
 from wonder_ray.coordinator.shipper import BACKLOG_ROWS, Shipped, Shipper
 from wonder_ray.errors import WonderError
 from wonder_ray.planning import facts
@@ -23,7 +21,7 @@ from wonder_ray.storage.records import TurnRecord
 from wonder_ray.values import decode, encode_trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from wonder_ray.clock import Clock
     from wonder_ray.coordinator.machine import Machine, Turn
@@ -39,63 +37,6 @@ NAMED_FACTS: Final = 20
 SNAPSHOT_EVERY_US: Final = 100_000
 REPORT_WITHIN_US: Final = 10_000_000
 """How long after a run's end the registry is told at the latest, though its last events are not acknowledged."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A caller's wish, answered after the commit; with a `key`, a repetition gets the first answer and has no effect."""
-
-    fact: facts.Fact
-    reply: Callable[[dict[str, Any] | Exception], None]
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A question about the state: an expression, whose value is answered as `value`."""
-
-    expression: str
-    reply: Callable[[dict[str, Any] | Exception], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A command in a batch, and all who wait for its answer."""
-
-    position: int
-    """Its place in the batch."""
-    key: str | None
-    callers: list[Callable[[dict[str, Any] | Exception], None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """Nothing but the passing of time."""
-
-
-Message = Command | Query | Finished | Shipped | facts.ChildStarted | facts.ChildEnded | Wake
-
-
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run stands, for queries; immutable."""
-
-    run_id: str
-    status: str
-    epoch: int
-    turn: int
-    events: int
-    tokens: int
-    nodes: dict[str, dict[str, int]]
-    """Node -> token status -> tokens."""
-    in_flight: int
-    started_us: int | None
-    ended_us: int | None
-    output: Any = None
-    error: dict[str, Any] | None = None
-    shipped: int = 0
-    """The last event that the EventService has acknowledged."""
-    ray_tasks: int = 0
-    executor_pids: tuple[int, ...] = ()
 
 
 class Coordinator:

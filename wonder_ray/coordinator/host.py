@@ -14,7 +14,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
-from wonder_ray.coordinator.coordinator import Command, Coordinator, Message, Query, Snapshot, Wake
+from wonder_ray.coordinator.messages import Command, Message, Query, Snapshot, Wake
 from wonder_ray.coordinator.opening import Ports, open_coordinator
 from wonder_ray.errors import ServiceUnavailableError, StorageError
 from wonder_ray.logs.context import log_context
@@ -24,6 +24,7 @@ from wonder_ray.storage.sqlite import SqliteRunStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from wonder_ray.coordinator.coordinator import Coordinator
     from wonder_ray.planning.facts import Fact
     from wonder_ray.storage.layout import Layout
     from wonder_ray.storage.store import RunStore

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from wonder_ray.clock import Clock
-    from wonder_ray.coordinator.coordinator import Message
+    from wonder_ray.coordinator.messages import Message
     from wonder_ray.coordinator.ports import Children, EventSink, ExecutorGateway, Log, Registry
     from wonder_ray.definitions.graph import Graph
     from wonder_ray.definitions.models import Step
