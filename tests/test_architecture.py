@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOP: Final = Path(__file__).parents[1]
 
-BASE: Final = frozenset({"addresses", "errors", "ids", "clock", "settings", "values"})
+BASE: Final = frozenset({"addresses", "errors", "ids", "clock", "presence", "settings", "values"})
 MODEL: Final = frozenset(
     {"definitions", "state", "decisions", "workflow_events", "run_index", "run_limits", "run_places", "run_state", "fold"}
 )
@@ -31,6 +31,7 @@ ARROWS: Final = {
     "values": frozenset({"errors"}),  # JSON in and out
     "addresses": frozenset({"errors"}),  # where a Ray may be
     "settings": frozenset({"errors", "values"}),  # what an installation chooses
+    "presence": frozenset[str](),  # where a service actor lives
     # The model: pure data and pure functions. None of it may see a clock.
     "definitions": frozenset({"errors", "ids", "values"}),  # a definition knows no run
     "state": frozenset({"errors", "ids", "values"}),  # tokens and groups know neither events nor planners
@@ -59,21 +60,39 @@ ARROWS: Final = {
     "coordinator": BASE | MODEL | SERVICES | {"actors", "planning"},  # one run
     "replay": MODEL | {"coordinator", "errors", "planning", "storage"},  # a recorded run as a test of the planners
     "registration": BASE | AUTHORING | {"bundles", "definitions"},  # from the author to the registry
+    "services": BASE | {"coordinator", "events", "logs", "resources"},  # the service actors, made and asked
     # The one way in.
-    "client": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "actors", "coordinator", "interop", "registration"},
+    "client": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "actors", "coordinator", "interop", "registration", "services"},
+    "cluster": BASE | {"client", "resources", "services"},  # all services at once
     # The edges: nobody below imports them.
+    "jobs": frozenset({"errors", "values"}),  # a workflow file on its way to a cluster
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
     "reading": BASE | MODEL | SERVICES | {"replay"},  # what a storage folder tells without a cluster
     "http": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "interop", "reading"},
-    "cli": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "http", "interop", "planning", "reading", "replay"},
+    "cli": BASE
+    | MODEL
+    | SERVICES
+    | AUTHORING
+    | {"__init__", "client", "cluster", "http", "interop", "jobs", "planning", "reading", "replay"},
     "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "cli", "client", "interop"},
     "__init__": BASE | AUTHORING | {"actors", "client", "definitions", "events", "executor", "logs"},  # the public names
 }
 
 SQL: Final = ("storage/*", "events/commit_log.py", "events/log_*.py", "logs/store.py", "logs/query.py", "resources/*")
 ANALYSIS: Final = ("events/*", "logs/query.py", "examples/*")
+WITH_RAY: Final = (
+    "*/actor.py",
+    "executor/remote.py",
+    "client.py",
+    "cluster.py",
+    "jobs.py",
+    "presence.py",
+    "services.py",
+    "http/*",
+)
+"""All else is tested without Ray."""
 LIBRARY_PLACES: Final = {
-    "ray": ("*/actor.py", "executor/remote.py", "client.py", "http/*"),  # all else is tested without Ray
+    "ray": WITH_RAY,
     "pyarrow": ("events/*", "blobs/*"),  # its import costs every process that does it 130 ms
     "apsw": SQL,
     "sqlite3": SQL,

@@ -19,7 +19,6 @@ from wonder_ray.addresses import check_reachable
 from wonder_ray.bundles.imports import refuse_while_importing
 from wonder_ray.clock import SystemClock
 from wonder_ray.coordinator.actor import actor_name
-from wonder_ray.coordinator.directory.actor import get_or_create as directory_service
 from wonder_ray.errors import (
     InputError,
     PayloadError,
@@ -28,18 +27,16 @@ from wonder_ray.errors import (
     StaleEpochError,
     WonderError,
 )
-from wonder_ray.events.actor import get_or_create as events_service
 from wonder_ray.ids import NAMESPACE, new_run_id
-from wonder_ray.logs.actor import get_or_create as log_service
 from wonder_ray.registration import register
-from wonder_ray.resources.actor import get_or_create as resources_service
-from wonder_ray.resources.actor import unwrap, why_dead
+from wonder_ray.resources.actor import unwrap
 from wonder_ray.resources.records import StartRequest
+from wonder_ray.services import CALL_SECONDS, FAILURES_MAX, RETRY_SECONDS, Services
 from wonder_ray.storage.layout import Layout
 from wonder_ray.values import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -49,14 +46,9 @@ if TYPE_CHECKING:
     from wonder_ray.events.query import EventRow
     from wonder_ray.resources.records import RunRecord
 
-CALL_SECONDS: Final = 60.0
-"""How long a service may be away before its caller is told."""
 POLL_SECONDS: Final = 5.0  # for one question to a coordinator; then the client looks whether it still lives
-RETRY_SECONDS: Final = 0.2
 FOLLOW_SECONDS: Final = 0.2
 FLUSH_SECONDS: Final = 30.0
-FAILURES_MAX: Final = 5
-"""How often in a row a service or a coordinator may die at its start before its error is shown."""
 EVENTS_PER_CALL: Final = 10_000
 
 
@@ -86,7 +78,7 @@ def connect(
     if started:
         check_reachable(address or os.environ.get("RAY_ADDRESS"))
     layout = Layout(storage).prepare()
-    local = _init_ray(address, dict(ray_options or {})) if started else False
+    local = init_ray(address, dict(ray_options or {})) if started else False
     try:
         return Client(layout, owns_ray=started, local=local)
     except BaseException:
@@ -95,7 +87,7 @@ def connect(
         raise
 
 
-def _init_ray(address: str | None, options: dict[str, Any]) -> bool:
+def init_ray(address: str | None, options: dict[str, Any]) -> bool:
     """Connect to a cluster, or start a local Ray; whether it is that."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
@@ -111,44 +103,6 @@ def _init_ray(address: str | None, options: dict[str, Any]) -> bool:
     return bool(chosen.get("address") == "local")
 
 
-class _Services:
-    """The cluster's services: made when they are missing, asked again while they are being restarted."""
-
-    def __init__(self, storage: str, *, local: bool) -> None:
-        self._storage = storage
-        self._makers: dict[str, Callable[[], Any]] = {
-            "resources": lambda: resources_service(storage, namespace=NAMESPACE),
-            "events": lambda: events_service(storage, namespace=NAMESPACE),
-            "logs": lambda: log_service(storage, namespace=NAMESPACE),
-            # What an earlier local Ray left unfinished waits for `resume`; what a lost cluster left goes on by itself.
-            "directory": lambda: directory_service(storage, namespace=NAMESPACE, everything=not local),
-        }
-        self.renew()
-
-    def renew(self) -> None:
-        """Make what is missing; they start beside each other."""
-        self._handles = {name: make() for name, make in self._makers.items()}
-
-    def call(self, service: str, method: str, *args: Any, within_s: float = CALL_SECONDS, **named: Any) -> Any:
-        """Call a method; its errors arrive as themselves. Every method may be repeated, so an unanswered call is."""
-        deadline = time.monotonic() + within_s
-        deaths = 0
-        while True:
-            try:
-                ref = getattr(self._handles[service], method).remote(*args, **named)
-                return ray.get(ref, timeout=max(RETRY_SECONDS, deadline - time.monotonic()))
-            except ray.exceptions.ActorDiedError as error:  # for good: it could not start, or somebody has killed it
-                deaths += 1
-                if deaths >= FAILURES_MAX:
-                    raise why_dead(service, error) from None
-                self.renew()
-            except ray.exceptions.RayError as error:
-                meant = unwrap(error)
-                if not isinstance(meant, ServiceUnavailableError) or time.monotonic() > deadline:
-                    raise meant from None
-            time.sleep(RETRY_SECONDS)
-
-
 class Client:
     """Starts runs and finds them; use it as a context manager, so that a local Ray it started is stopped again.
 
@@ -160,7 +114,7 @@ class Client:
         self.storage = layout
         self._owns_ray = owns_ray
         root = str(layout.root)
-        self._services = _Services(root, local=local)
+        self._services = Services(root, local=local)
         found = self._services.call("resources", "ping")
         if found["storage"] != root:
             msg = f"the cluster's services keep their data in {found['storage']!r}, not in {root!r}; connect with that storage"

@@ -54,18 +54,18 @@ def test_errors_keep_their_type(events: Any) -> None:
 
 def test_there_is_one_actor_of_a_name(events: Any, storage: Path, ray_cluster: RayCluster) -> None:
     again = get_or_create(storage, name=f"events-{storage.parent.name}", namespace=ray_cluster.namespace)
-    assert ray.get(again.ping.remote()) == ray.get(events.ping.remote())
+    assert ray.get(again.ping.remote())["pid"] == ray.get(events.ping.remote())["pid"]
 
 
 def test_a_killed_actor_comes_back_with_all_that_it_acknowledged(events: Any, storage: Path, wait_until: WaitUntil) -> None:
     ray.get(events.open.remote(HISTORY.run, 2))
     assert ray.get(events.append.remote([HISTORY.batch(1, 250)]))[0].mark == 250
-    killed = ray.get(events.ping.remote())
+    killed = ray.get(events.ping.remote())["pid"]
     os.kill(killed, signal.SIGKILL)
 
     def new_process() -> bool:
         try:
-            return bool(ray.get(events.ping.remote()) != killed)
+            return bool(ray.get(events.ping.remote())["pid"] != killed)
         except (ActorUnavailableError, ActorDiedError, RayActorError):
             return False
 

@@ -134,8 +134,7 @@ def kill_hard(pid: int) -> None:
 def service_pid(name: str) -> int:
     """The process of a service."""
     actor = ray.get_actor(name, namespace="wonder")
-    answer = ray.get(actor.ping.remote(), timeout=SECONDS)
-    return int(answer["pid"] if isinstance(answer, dict) else answer)
+    return int(ray.get(actor.ping.remote(), timeout=SECONDS)["pid"])
 
 
 def kill_services() -> None:

@@ -19,6 +19,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from wonder_ray.ids import NAMESPACE
+from wonder_ray.presence import Presence
 
 # Whoever gets a handle of an actor imports its module: what the service itself needs (pyarrow) is imported where it runs.
 if TYPE_CHECKING:
@@ -39,13 +40,21 @@ class EventActor:
         storage: The storage folder, the same on every node that this actor may run on.
         instance: See `EventService`.
         settings: See `EventSettings`.
+        namespace: Of all named actors.
     """
 
-    def __init__(self, storage: str, instance: int | None = None, settings: EventSettings | None = None) -> None:
+    def __init__(
+        self,
+        storage: str,
+        instance: int | None = None,
+        settings: EventSettings | None = None,
+        namespace: str = NAMESPACE,
+    ) -> None:
         self._storage = Path(storage)
         self._instance = instance
         self._settings = settings
         self._log = _log_client()
+        self._presence = Presence(ACTOR_NAME, storage, namespace)
         self._service: EventService | None = None
         self._starting = threading.Lock()
 
@@ -85,10 +94,9 @@ class EventActor:
         """What the service is doing."""
         return (await self._started()).stats()
 
-    async def ping(self) -> int:
-        """The process id of the service, once it has recovered."""
-        await self._started()
-        return os.getpid()
+    async def ping(self) -> dict[str, Any]:
+        """Proof of life, once it has recovered: which storage and instance this is, its place and its epoch."""
+        return self._presence.tell(instance=(await self._started()).instance)
 
     async def close(self) -> None:
         """Seal everything and let go of the storage; before the actor is killed on purpose."""
@@ -127,7 +135,9 @@ def get_or_create(
     `instance` and `settings` are used only by the one call that creates it. `options` are Ray's, such as another `name` or
     `namespace`, or the `scheduling_strategy` of the node with the disk, which is by default the caller's.
     """
-    return ray.remote(EventActor).options(**(_defaults() | options)).remote(str(Path(storage).absolute()), instance, settings)
+    chosen = _defaults() | options
+    actor_class = ray.remote(EventActor).options(**chosen)
+    return actor_class.remote(str(Path(storage).absolute()), instance, settings, chosen["namespace"])
 
 
 def _defaults() -> dict[str, Any]:

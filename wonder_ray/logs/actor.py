@@ -12,7 +12,6 @@ Example:
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import time
@@ -26,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from wonder_ray.ids import NAMESPACE
 from wonder_ray.logs.record import LogLine, bounded, dropped_line
 from wonder_ray.logs.service import LogService, LogStats, ServiceLimits
+from wonder_ray.presence import Presence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +38,9 @@ _LOOKUP_INTERVAL_S = 1.0
 class LogActor:
     """What runs in the actor: a `LogService`, and the way lines come in."""
 
-    def __init__(self, storage: str, instance: str, limits: ServiceLimits | None = None) -> None:
-        self._storage = storage
+    def __init__(self, storage: str, instance: str, limits: ServiceLimits | None = None, namespace: str = NAMESPACE) -> None:
         self._instance = instance
+        self._presence = Presence(ACTOR_NAME, storage, namespace)
         self._decoder = msgspec.msgpack.Decoder(list[LogLine])
         self._service = LogService(storage, instance, limits=limits)  # opens its file later, on its own thread
 
@@ -64,8 +64,8 @@ class LogActor:
 
     @ray.method(concurrency_group="control")
     def ping(self) -> dict[str, Any]:
-        """Proof of life: which storage and instance this is, and its process."""
-        return {"storage": self._storage, "instance": self._instance, "pid": os.getpid(), "host": socket.gethostname()}
+        """Proof of life: which storage and instance this is, its place and its epoch."""
+        return self._presence.tell(instance=self._instance)
 
 
 def get_or_create(
@@ -82,7 +82,7 @@ def get_or_create(
     """
     group = {"control": 1}  # a flush that waits for the disk holds up no write
     actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, concurrency_groups=group)(LogActor)
-    return actor_class.options(**_options(namespace)).remote(storage, instance or _host_name(), limits)
+    return actor_class.options(**_options(namespace)).remote(storage, instance or _host_name(), limits, namespace)
 
 
 def _options(namespace: str) -> dict[str, Any]:

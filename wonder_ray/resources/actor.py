@@ -14,7 +14,6 @@ Example:
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
@@ -24,6 +23,7 @@ from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
 from wonder_ray.ids import NAMESPACE
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
+from wonder_ray.presence import Presence
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
 from wonder_ray.storage.layout import Layout
 
@@ -41,9 +41,10 @@ class ResourcesActor:
     def __init__(self, storage: str, namespace: str = NAMESPACE) -> None:
         from wonder_ray.resources.service import ResourcesService
 
-        self._storage = storage
         self._log = LogClient(remote_sender(namespace), "resources")
         self._service = ResourcesService(Layout(storage).resources, log=self._log, on_io_error=self._crash)
+        epoch = self._service.take_service_epoch(ACTOR_NAME)
+        self._presence = Presence(ACTOR_NAME, storage, namespace, epoch=epoch)
 
     def _crash(self) -> None:
         self._log.error("db_error", "the disk failed a write: this process ends, and Ray starts another")
@@ -112,8 +113,8 @@ class ResourcesActor:
 
     @ray.method(concurrency_group="read")
     def ping(self) -> dict[str, Any]:
-        """Proof of life: which storage this is, and its process."""
-        return {"storage": self._storage, "pid": os.getpid(), "host": socket.gethostname()}
+        """Proof of life: which storage this is, its place and its epoch."""
+        return self._presence.tell()
 
 
 def get_or_create(storage: str, *, namespace: str = NAMESPACE, node_id: str | None = None) -> Any:

@@ -9,7 +9,6 @@ registry says lived in this cluster, and every run that was queued and never beg
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +20,7 @@ from wonder_ray.coordinator.actor import start
 from wonder_ray.ids import NAMESPACE
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
+from wonder_ray.presence import Presence
 
 if TYPE_CHECKING:
     from wonder_ray.resources.records import RunRecord
@@ -49,6 +49,7 @@ class DirectoryActor:
         self._node_id = context.get_node_id()
         self._everything = everything
         self._log = LogClient(remote_sender(namespace), "coordinator")
+        self._presence = Presence(ACTOR_NAME, storage, namespace)
         self._changing = threading.Lock()  # guards the two below
         self._live: dict[str, Any] = {}
         """Run -> the handle of its coordinator; Ray ends an actor that nobody holds a handle of."""
@@ -74,8 +75,8 @@ class DirectoryActor:
         ray.kill(handle, no_restart=True)
 
     def ping(self) -> dict[str, Any]:
-        """Proof of life: which storage this is, its process, and how many coordinators live."""
-        return {"storage": self._storage, "pid": os.getpid(), "live": len(self._live)}
+        """Proof of life: which storage this is, its place and epoch, and how many coordinators live."""
+        return self._presence.tell(live=len(self._live))
 
     def _activate(self, run_id: str, dead: str | None = None) -> Any:
         handle = self._live.get(run_id)
