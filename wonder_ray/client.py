@@ -28,7 +28,7 @@ from wonder_ray.errors import (
     WonderError,
 )
 from wonder_ray.ids import NAMESPACE, new_run_id
-from wonder_ray.registration import register
+from wonder_ray.registration import in_environment, register
 from wonder_ray.resources.actor import unwrap
 from wonder_ray.resources.records import StartRequest
 from wonder_ray.services import CALL_SECONDS, FAILURES_MAX, RETRY_SECONDS, Services
@@ -149,6 +149,7 @@ class Client:
         key: str | None = None,
         trace: bool = False,
         labels: Mapping[str, str] | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
     ) -> Run:
         """Start a run; when this returns, the run is durable and will be carried out.
 
@@ -158,6 +159,7 @@ class Client:
             key: Your own name for this run: a second start with the same key, definition and input finds the first run.
             trace: Whether to record trace events.
             labels: For finding the run again.
+            runtime_env: Ray's runtime environment for tasks whose node has none; part of the version that is registered.
 
         Raises:
             DefinitionError: The definition is wrong, or names code that cannot be packed.
@@ -167,7 +169,7 @@ class Client:
                 start again with the same `key`.
         """
         refuse_while_importing("starts a run")
-        name, version = (flow, None) if isinstance(flow, str) else (flow.name, self.register(flow))
+        name, version = (flow, None) if isinstance(flow, str) else (flow.name, self.register(flow, runtime_env))
         request = StartRequest(
             workflow_name=name,
             workflow_version=version,
@@ -183,14 +185,15 @@ class Client:
                 self._services.call("directory", "activate", record.run_id, within_s=POLL_SECONDS)
         return Run(self, record)
 
-    def register(self, flow: Workflow | WorkflowDefinition) -> str:
+    def register(self, flow: Workflow | WorkflowDefinition, runtime_env: Mapping[str, Any] | None = None) -> str:
         """Store a workflow with its code; its version (a hash), by which runs of it can be started from anywhere.
 
         The workflows that it runs as children, where they were given as such and not by name, are stored before it.
         """
 
         def put(definition: bytes) -> str:
-            version: str = self._services.call("resources", "put_definition", definition)
+            equipped = in_environment(definition, runtime_env) if runtime_env else definition
+            version: str = self._services.call("resources", "put_definition", equipped)
             return version
 
         return register(flow, put, self.storage.root)

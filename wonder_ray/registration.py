@@ -16,16 +16,16 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - the example above needs it
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wonder_ray.bundles.pack import pack
 from wonder_ray.bundles.store import BundleStore
 from wonder_ray.definitions.builder import Workflow
 from wonder_ray.definitions.validation import check
-from wonder_ray.values import canonical
+from wonder_ray.values import canonical, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from wonder_ray.definitions.authoring.children import Parent
     from wonder_ray.definitions.models import WorkflowDefinition
@@ -44,6 +44,21 @@ def register(flow: Workflow | WorkflowDefinition, put: Callable[[bytes], str], s
         CodeBundleError: Code cannot be packed.
     """
     return _Registration(put, storage).add(flow)
+
+
+def in_environment(definition: bytes, runtime_env: Mapping[str, Any]) -> bytes:
+    """A definition (canonical JSON) whose tasks have this runtime environment where their node has none.
+
+    >>> in_environment(b'{"name":"f","nodes":[{"action":"os:getpid","id":"a","kind":"action"}]}', {"pip": ["emoji"]})
+    b'{"name":"f","nodes":[{"action":"os:getpid","id":"a","kind":"action","resources":{"runtime_env":{"pip":["emoji"]}}}]}'
+    """
+    found: Any = decode(definition)
+    working = [node for node in found["nodes"] if node["kind"] in {"action", "steps"}]
+    for part in [*working, *(node["undo"] for node in found["nodes"] if node.get("undo"))]:
+        resources = part.get("resources") or {}
+        if not resources.get("runtime_env"):
+            part["resources"] = {**resources, "runtime_env": dict(runtime_env)}
+    return canonical(found)
 
 
 class _Registration:

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Call
 
 COMMANDS = (
-    "run", "resume", "cancel", "runs", "show", "state", "events", "trace", "replay", "logs",
-    "validate", "import", "import wfformat", "doctor",
+    "run", "resume", "submit", "cancel", "runs", "show", "state", "events", "trace", "replay", "logs",
+    "validate", "import", "import wfformat", "up", "status", "down", "doctor",
 )  # fmt: skip
 NEEDED = {
-    "run": "--input --json --address --storage --key --trace --label --name --detach",
+    "run": "--input --json --address --storage --key --trace --label --name --detach --runtime-env",
     "resume": "--json --detach --storage",
+    "submit": "--address --input --json --no-wait --storage --key --trace --label --name --working-dir --requirements --python"
+    " --entrypoint-num-cpus --entrypoint-num-gpus --entrypoint-memory --entrypoint-resources --metadata --submission-id",
     "cancel": "--reason --key --storage",
     "runs": "--status --workflow --limit --json --storage",
     "show": "--json --storage",
@@ -33,6 +35,9 @@ NEEDED = {
     "logs": "--run --service --level --since --until --event-type --text --where --limit --json --storage",
     "validate": "--json",
     "import wfformat": "--out --runtime-scale",
+    "up": "--json --address --storage",
+    "status": "--json --address",
+    "down": "--force --json --address",
     "doctor": "--json --storage",
 }
 TOP = Path(__file__).parents[2]

@@ -188,8 +188,21 @@ def parse_input(text: str | None) -> Any:
         raise PayloadError(f"{source}: {error}{hint}") from None
 
 
-def parse_labels(texts: list[str]) -> dict[str, str]:
-    """The `--label name=value` options.
+def parse_object(option: str, text: str | None) -> dict[str, Any]:
+    """The JSON object that an option holds; empty when it is not given."""
+    from wonder_ray.values import decode
+
+    try:
+        value = {} if text is None else decode(text)
+    except PayloadError as error:
+        raise PayloadError(f"{option}: {error}") from None
+    if not isinstance(value, dict):
+        raise PayloadError(f"{option}: it is no JSON object")
+    return value
+
+
+def parse_labels(texts: list[str], option: str = "--label") -> dict[str, str]:
+    """The `--label name=value` options, or others of that form.
 
     >>> parse_labels(["team=data", "note=a=b"])
     {'team': 'data', 'note': 'a=b'}
@@ -198,6 +211,6 @@ def parse_labels(texts: list[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise WonderError(f"--label {text!r}: write it as name=value")
+            raise WonderError(f"{option} {text!r}: write it as name=value")
         found[name] = value
     return found

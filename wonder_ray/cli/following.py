@@ -12,6 +12,7 @@ import typer
 from wonder_ray.cli.looking import error_text
 from wonder_ray.cli.output import duration, print_json, short, warn
 from wonder_ray.cli.progress import counts_of, line, render, standing
+from wonder_ray.state import TERMINAL_RUN
 from wonder_ray.values import decode
 
 if TYPE_CHECKING:
@@ -150,13 +151,18 @@ def tell(record: RunRecord, storage: str, *, json: bool, hint: str = "") -> None
     found = result_json(record, storage)
     if json:
         print_json(found)
-        return
-    took = "" if record.duration_ms is None else f" in {duration(record.duration_ms)}"
-    typer.echo(f"run {record.run_id} {record.status}{took}")
+    else:
+        tell_result(found, hint=hint)
+
+
+def tell_result(found: dict[str, Any], *, hint: str = "") -> None:
+    """The summary, of what `--json` would have ended with."""
+    took = "" if found["duration_ms"] is None else f" in {duration(found['duration_ms'])}"
+    typer.echo(f"run {found['run_id']} {found['status']}{took}")
     if found["error"] is not None:
         typer.echo(f"  error    {error_text(found['error'])}")
-    elif record.ended:
+    elif found["status"] in TERMINAL_RUN:
         typer.echo(f"  output   {short(found['output'], 400)}")
-    typer.echo(f"  tokens   {record.tokens or 0}, events {record.events or 0}")
-    typer.echo(f"  storage  {storage}")
-    typer.echo(f"  look     wonder show | events | logs {record.run_id}{hint}")
+    typer.echo(f"  tokens   {found['tokens'] or 0}, events {found['events'] or 0}")
+    typer.echo(f"  storage  {found['storage']}")
+    typer.echo(f"  look     wonder show | events | logs {found['run_id']}{hint}")

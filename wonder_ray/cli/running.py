@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from wonder_ray.addresses import check_reachable
-from wonder_ray.cli.options import Address, Detach, LastLineJson, Ref, Storage, WorkflowName
+from wonder_ray.cli.options import Address, Detach, Flow, Input, Key, Labels, LastLineJson, Ref, Storage, Trace, WorkflowName
 from wonder_ray.cli.output import warn
 from wonder_ray.errors import InputError, WonderError
 
@@ -37,24 +37,19 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .py file with a Workflow at module level, or a .json or .yaml.")
-    ],
+    file: Flow,
     *,
-    input_: Annotated[
-        str | None, typer.Option("--input", metavar="JSON", help="The run's input: JSON, @file, or - for stdin.")
-    ] = None,
+    input_: Input = None,
     json: LastLineJson = False,
     address: Address = None,
     storage: Storage = None,
-    key: Annotated[
-        str | None, typer.Option(metavar="K", help="Your name for the run: a second start with it finds the first run.")
-    ] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Record trace events, for `wonder trace`.")] = False,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="For finding the run again; may be repeated.")
-    ] = None,
+    key: Key = None,
+    trace: Trace = False,
+    label: Labels = None,
     name: WorkflowName = None,
+    runtime_env: Annotated[
+        str | None, typer.Option("--runtime-env", metavar="JSON", help="Ray's runtime environment for tasks that have none.")
+    ] = None,
     detach: Detach = False,
 ) -> None:
     """Run a workflow to its end, showing how it goes on.
@@ -62,12 +57,12 @@ def run(
     Exit code 0 when the run completed, 1 when it ended otherwise, 2 when it could not be started. Ctrl-C leaves a run that
     `wonder resume` goes on with, and gives 130.
     """
-    from wonder_ray.cli.flows import load_flow, parse_input, parse_labels
+    from wonder_ray.cli.flows import load_flow, parse_input, parse_labels, parse_object
     from wonder_ray.resources.schema import InputSchema
     from wonder_ray.storage.layout import Layout
 
     _refuse_lonely_detach(address, detach=detach)
-    value, labels = parse_input(input_), parse_labels(label or [])
+    value, labels, environment = parse_input(input_), parse_labels(label or []), parse_object("--runtime-env", runtime_env)
     loaded = load_flow(file, name)
     definition = loaded.definition
     if input_ is None and definition.input is None and _reads_input(definition):
@@ -77,7 +72,7 @@ def run(
     flow = loaded.startable(Layout(storage).prepare().root)
 
     def begin(client: Client) -> Run:
-        return client.start(flow, value, key=key, trace=trace, labels=labels)
+        return client.start(flow, value, key=key, trace=trace, labels=labels, runtime_env=environment)
 
     carry_out(begin, address=address, storage=storage, json=json, detach=detach)
 
@@ -156,8 +151,8 @@ def connected(address: str | None, storage: Path | None) -> Client:
     """A client; importing and starting Ray takes seconds, so it is said."""
     where = address or os.environ.get(RAY_ADDRESS)
     typer.echo(f"connecting to Ray at {where} ..." if where else "starting a local Ray ...", err=True)
-    if where and token_at_hand():
-        os.environ.setdefault(RAY_AUTH_MODE, "token")  # as `ray start` decides; a client would not send the token otherwise
+    if where:
+        send_token_at_hand()
     from wonder_ray.client import connect
 
     try:
@@ -165,6 +160,12 @@ def connected(address: str | None, storage: Path | None) -> Client:
     except (ConnectionError, TimeoutError) as error:
         said = str(error).strip().splitlines()
         raise WonderError(said[0] if said else f"no Ray at {where or 'this machine'}: {error}") from error
+
+
+def send_token_at_hand() -> None:
+    """Let Ray send the token that there is, as `ray start` decides; a client would not otherwise. Before Ray is imported."""
+    if token_at_hand():
+        os.environ.setdefault(RAY_AUTH_MODE, "token")
 
 
 def token_at_hand() -> bool:

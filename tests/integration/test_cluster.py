@@ -1,0 +1,131 @@
+"""`wonder up`, `status` and `down` on the session's Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pyarrow.dataset as ds
+import pytest
+import ray
+
+from tests.cli.conftest import invoke
+from tests.clusters import TOP
+from tests.integration.helpers import NAMESPACE, SECONDS, SERVICES, kill_services
+from wonder_ray.client import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from tests.conftest import RayCluster, WaitUntil
+
+
+@pytest.fixture
+def folder(ray_cluster: RayCluster, storage: Path) -> Iterator[Path]:
+    """A storage whose services these tests make and end."""
+    kill_services()
+    yield storage
+    kill_services()
+
+
+def service_names() -> set[str]:
+    return {each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if each["namespace"] == NAMESPACE}
+
+
+def test_services_are_made_looked_at_and_ended(folder: Path) -> None:
+    nothing = invoke("status", "--json")
+    assert nothing.code == 1
+    assert {each["health"] for each in nothing.json["services"]} == {"down"}
+    assert not service_names() & set(SERVICES)
+
+    made = invoke("up", "--json", "--storage", folder)
+    assert made.code == 0, made.err
+    assert (made.json["up"], made.json["storage"], made.json["live_runs"]) == (True, str(folder), [])
+    for each in made.json["services"]:
+        assert (each["health"], each["epoch"], each["node"]) == ("ok", 1, ray.get_runtime_context().get_node_id())
+        os.kill(each["pid"], 0)
+    again = invoke("up", "--json", "--storage", folder)
+    assert again.json["services"] == made.json["services"]
+
+    ended = invoke("down", "--json")
+    assert ended.json["ended"] == ["directory", "events", "logs", "resources"]
+    assert not service_names() & set(SERVICES)
+    assert invoke("down").out == "no service was up\n"
+    second = invoke("up", "--json", "--storage", folder)
+    assert {each["epoch"] for each in second.json["services"]} == {2}
+    told = invoke("status")
+    assert told.code == 0
+    assert f"storage {folder}" in told.out
+    assert "resources  ok  pid" in told.out
+
+
+def test_a_killed_service_shows_in_its_epoch(folder: Path, wait_until: WaitUntil) -> None:
+    made = invoke("up", "--json", "--storage", folder).json
+    pids = {each["service"]: each["pid"] for each in made["services"]}
+    os.kill(pids["events"], signal.SIGKILL)
+
+    def restarted() -> bool:
+        events = {each["service"]: each for each in invoke("status", "--json").json["services"]}["events"]
+        return bool(events["health"] == "ok" and events["epoch"] == 2 and events["pid"] != pids["events"])
+
+    wait_until(restarted, SECONDS, what="the event service to be restarted")
+
+
+@pytest.mark.slow
+def test_services_do_not_end_under_a_live_run(
+    folder: Path, actions: Any, ledger: Any, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    from wonder_ray.definitions.builder import Workflow
+
+    gate = tmp_path / "gate"
+    flow = Workflow("patient", output={"squares": "state.square"})
+    flow.node("first", actions.noted_square, input={"n": "2", "ledger": "input.ledger", "seconds": "0.0"})
+    flow.node("wait", actions.wait_for, input={"path": "input.path"})
+    flow.node(
+        "last",
+        actions.noted_square,
+        input={"n": "3", "ledger": "input.ledger", "seconds": "0.0"},
+        output={"state.square": "result"},
+    )
+    flow.transition("first", "wait")
+    flow.transition("wait", "last")
+    with connect(storage=folder) as client:
+        run = client.start(flow, {"ledger": str(ledger), "path": str(gate)})
+        wait_until(lambda: len(ledger.executions()) == 1, SECONDS, what="the first node")
+        refused = invoke("down", "--json")
+        assert (refused.code, refused.out) == (2, "")
+        assert f"1 runs are live: {run.id}" in refused.err
+        assert [each["coordinator"] for each in invoke("status", "--json").json["live_runs"]] == [True]
+        ended = invoke("down", "--force", "--json")
+        assert ended.json["interrupted"] == [run.id]
+        gate.touch()
+    invoke("up", "--storage", folder)
+    with connect(storage=folder) as client:
+        assert client.run(run.id).result(SECONDS) == {"squares": 9}
+        client.flush()
+        table = ds.dataset(folder / "events", partitioning="hive").to_table(columns=["sequence_number"])
+        assert sorted(table["sequence_number"].to_pylist()) == list(range(1, len(table) + 1))
+
+
+def test_services_of_another_storage_are_not_taken_for_ours(folder: Path, tmp_path: Path) -> None:
+    invoke("up", "--storage", folder)
+    refused = invoke("up", "--storage", tmp_path / "other")
+    assert refused.code == 2
+    assert f"keep their data in {str(folder)!r}" in refused.err
+
+
+@pytest.mark.parametrize("command", ["up", "status", "down"])
+def test_a_cluster_that_is_not_there_is_no_cluster(command: str, tmp_path: Path) -> None:
+    """In a process of its own: this one has a Ray, which would be taken."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "wonder_ray.cli", command, "--address", "127.0.0.1:1"],
+        env={**os.environ, "WONDER_STORAGE": str(tmp_path), "PYTHONPATH": str(TOP)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (asked.returncode, asked.stdout) == (2, "")
+    assert asked.stderr.startswith("wonder: no Ray answers at 127.0.0.1:1 (Connection refused)")
