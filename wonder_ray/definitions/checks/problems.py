@@ -82,7 +82,7 @@ def list_some(known: Collection[str]) -> str:
     >>> list_some(["fetch", "report"])
     "known are 'fetch', 'report'"
     """
-    some = ", ".join(map(repr, islice(known, _SHOWN_MAX)))
+    some = ", ".join(repr(name[:_NAME_MAX]) for name in islice(known, _SHOWN_MAX))
     if not some:
         return "there are none"
     return f"known are {some}" + (", ..." if len(known) > _SHOWN_MAX else "")
@@ -92,10 +92,13 @@ def _closest(name: str, known: Collection[str]) -> str | None:
     if len(known) > _COMPARED_MAX:  # comparing takes 10 us each, and a large definition may have thousands of such errors
         folded = name.casefold()
         return next((other for other in known if other.casefold() == folded), None)
-    found = difflib.get_close_matches(name, known, n=1)
+    if len(name) > _NAME_MAX:
+        return None
+    found = difflib.get_close_matches(name, [other for other in known if len(other) <= _NAME_MAX], n=1)
     return found[0] if found else None
 
 
 _SHOWN_MAX = 5
 _TEXT_MAX = 600
 _COMPARED_MAX = 300
+_NAME_MAX = 200
