@@ -34,9 +34,9 @@ def test_threads_share_the_state_of_their_branch() -> None:
         assert run.output == {"n": 3}
 
 
-@pytest.mark.parametrize("count", ["-1", "'two'", "1.5", "null"])
-def test_what_is_no_number_of_threads_fails_the_task_before_any_thread(count: str) -> None:
-    for run in courses(workflow("a thread", edge("a", "thread", spawn_count=count))):
+@pytest.mark.parametrize("count", [-1, "two", 1.5, None])
+def test_what_is_no_number_of_threads_fails_the_task_before_any_thread(count: object) -> None:
+    for run in courses(workflow("a thread", edge("a", "thread", spawn_count="input")), count):
         assert run.status == "failed"
         assert run.error is not None
         assert (run.error.type, run.error.node_id) == ("ExpressionError", "a")
