@@ -71,7 +71,7 @@ def picture(state: RunState) -> dict[str, Any]:
             for join, queues in index.queues.items()
             if any(queues.values())
         },
-        "by_status": {key: count for key, count in index.by_status.items() if count},
+        "unstarted, under way": (index.unstarted, index.under_way),
         "waits": {key: list(found) for key, found in index.waits.items()},
         "races": {key: set(found) for key, found in index.races.items()},
         "instances": {key: list(found) for key, found in index.instances.items()} if state.run.status in GOING_RUN else None,

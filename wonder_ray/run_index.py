@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _WAITING = TokenStatus.WAITING_FOR_SIBLINGS
 _PENDING = TokenStatus.PENDING
+_DISPATCHED = TokenStatus.DISPATCHED
+_RETRY = TokenStatus.WAITING_FOR_RETRY
 
 
 class Index:
@@ -39,8 +41,10 @@ class Index:
         """Those of them that wait at a join."""
         self.counts: Counter[tuple[str, TokenStatus]] = Counter()
         """(node, status) -> tokens."""
-        self.by_status: Counter[TokenStatus] = Counter()
-        """Status -> live tokens."""
+        self.unstarted = 0
+        """Live tokens that are pending."""
+        self.under_way = 0
+        """Live tokens that are dispatched, or wait for a retry."""
         self.members: dict[str, dict[str, None]] = {}
         """Group -> live tokens in it, arrivals included."""
         self.inner: dict[str, dict[str, None]] = {}
@@ -91,10 +95,10 @@ class Index:
         """Index a live token that is new, or that has just been loaded."""
         self.live += 1
         self.counts[token.node_id, token.status] += 1
-        self.by_status[token.status] += 1
+        self._begin(token, token.status)
         if token.group_id is not None:
             self._add_member(token.group_id, token.id)
-        if token.race_id is not None or token.holds or token.wanted or token.status in WAITS or self.at_node is not None:
+        if token.race_id is not None or token.holds or token.wanted or self.at_node is not None:
             self._enter_rare(token)
         if token.status is _WAITING:
             self.waiting += 1
@@ -138,8 +142,6 @@ class Index:
             self.races.setdefault(token.race_id, {})[token.id] = None
         self.locks.take(token.id, token.holds)
         self.locks.ask(token.id, token.wanted)
-        if token.status in WAITS:
-            self.waits.setdefault(token.node_id, {})[token.id] = None
         if self.at_node is not None:
             self.at_node.setdefault(token.node_id, {})[token.id] = None
 
@@ -180,18 +182,28 @@ class Index:
 
     def move(self, token: Token, to: TokenStatus) -> None:
         """Change a status and what is counted by it."""
-        self.by_status[token.status] -= 1
-        if to not in TERMINAL_TOKEN:
-            self.by_status[to] += 1
-        if token.status in WAITS:
+        was = token.status
+        if was is _PENDING:
+            self.unstarted -= 1
+        elif was is _DISPATCHED or was is _RETRY:
+            self.under_way -= 1
+        elif was in WAITS:
             drop(self.waits, token.node_id, token.id)
-        elif to in WAITS:
-            self.waits.setdefault(token.node_id, {})[token.id] = None
+        self._begin(token, to)
         counts = self.counts
         counts[token.node_id, token.status] -= 1
         if token.join_id is None or to not in TERMINAL_TOKEN:  # arrivals that a join has consumed were no work of its node
             counts[token.node_id, to] += 1
         token.status = to
+
+    def _begin(self, token: Token, status: TokenStatus) -> None:
+        """Count a live token by its new status."""
+        if status is _DISPATCHED or status is _RETRY:
+            self.under_way += 1
+        elif status is _PENDING:
+            self.unstarted += 1
+        elif status in WAITS:
+            self.waits.setdefault(token.node_id, {})[token.id] = None
 
     def make_ready(self, token: Token) -> None:
         """Queue a pending token, or hold it back until its branch may start."""
@@ -235,14 +247,12 @@ class Index:
 
     def idle(self) -> bool:
         """Whether nothing is under way, and nothing can be started: what is live waits."""
-        busy = self.by_status[TokenStatus.DISPATCHED] + self.by_status[TokenStatus.WAITING_FOR_RETRY]
-        if busy or self.fresh:
+        if self.under_way or self.fresh:
             return False
-        pending = self.by_status[_PENDING]
-        if pending:
-            self.limits.admit()
-            pending -= len(self.parked) + self.limits.blocked
-        return pending <= 0
+        if self.unstarted == len(self.parked):
+            return True
+        self.limits.admit()
+        return self.unstarted == len(self.parked) + self.limits.blocked
 
     def pending(self, node_id: str) -> deque[str]:
         """The tokens of a node that may run, first come first; the head of the queue is pending."""

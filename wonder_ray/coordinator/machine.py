@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from wonder_ray.definitions.graph import Graph
 
 
+_STOPPING: Final = frozenset({ev.TokenCancelled, ev.SubworkflowCancelRequested})
 _DISPATCHING: Final = frozenset({RunStatus.RUNNING, RunStatus.WAITING, RunStatus.COMPENSATING})
 
 
@@ -52,7 +53,7 @@ class Turn(msgspec.Struct, kw_only=True):
     children: list[Child]
     """Child runs that are to be started, or told to end: each is followed until it has ended."""
     replies: list[dict[str, Any] | WonderError]
-    """What is answered to each fact of the batch, in order; an error where a command was refused."""
+    """What is answered to each command of the batch, in its place; an error where it was refused, {} for other facts."""
     ended: bool
     """Whether the run has its terminal event."""
 
@@ -132,7 +133,7 @@ class Machine:
         """Take one fact of the batch; what its sender is answered."""
         if not isinstance(fact, facts.CommandFact):
             self._take(fact)
-            return {"ok": True, "run_id": self.state.run.run_id}
+            return {}
         if is_repeated(self.state, fact):
             return reply_to(self.state, fact, ())
         try:
@@ -196,16 +197,24 @@ class Machine:
         for decision in decisions:
             self._executing = decision
             for event in events_of(self.state, decision):
-                if type(event) is ev.TokenCancelled:
-                    self._withdraw(self.state.tokens[event.token_id])
-                elif type(event) is ev.SubworkflowCancelRequested:
-                    self._children.append(event.child_run_id)
+                if type(event) in _STOPPING:
+                    self._stop(event)
                 self._emit(event)
             if type(decision) is MarkForDispatch:
                 self._dispatched.append(self.state.tokens[decision.token_id])
             elif type(decision) is StartChild:
                 self._children.append(decision.child_run_id)
         self._executing = None
+
+    def _stop(self, event: ev.WorkflowEvent) -> None:
+        """Something that is under way outside is to be told to end."""
+        match event:
+            case ev.TokenCancelled():
+                self._withdraw(self.state.tokens[event.token_id])
+            case ev.SubworkflowCancelRequested():
+                self._children.append(event.child_run_id)
+            case _:
+                pass
 
     def _withdraw(self, token: Token) -> None:
         if token.status is TokenStatus.DISPATCHED:

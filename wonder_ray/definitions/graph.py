@@ -85,16 +85,13 @@ class Edge(msgspec.Struct, frozen=True):
     cancel_groups: tuple[str, ...] = ()
     complete_groups: tuple[str, ...] = ()
     close_groups: tuple[str, ...] = ()
+    has_effects: bool = False
+    """Whether its firing does something beside making tokens."""
 
     @property
     def fans_out(self) -> bool:
         """Whether it makes a fan-out even when it makes one token."""
         return self.foreach is not None or self.spawn_count is not None
-
-    @property
-    def has_effects(self) -> bool:
-        """Whether its firing does something beside making tokens."""
-        return bool(self.cancel or self.cancel_groups or self.complete_groups or self.close_groups)
 
 
 class Graph:
@@ -272,6 +269,7 @@ def _edge(t: models.Transition, order: int, edge_id: str, names: frozenset[str])
         cancel_groups=t.cancel_groups,
         complete_groups=t.complete_groups,
         close_groups=t.close_groups,
+        has_effects=bool(t.cancel or t.cancel_groups or t.complete_groups or t.close_groups),
     )
 
 

@@ -17,7 +17,7 @@ from wonder_ray.planning.scope import expression_failure, expression_scope
 from wonder_ray.state import TokenStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from wonder_ray.definitions.graph import Graph, NodeSpec
     from wonder_ray.run_state import RunState
@@ -29,10 +29,9 @@ def mutex_names(node: NodeSpec) -> tuple[str, ...]:
     return tuple(f"mutex:{name}" for name in node.mutex)
 
 
-def inherited(graph: Graph, holds: Iterable[str], target: str) -> tuple[str, ...]:
+def inherited(graph: Graph, holds: Collection[str], target: str) -> tuple[str, ...]:
     """What a token at `target` takes over of the locks that the tokens before it held."""
-    names = mutex_names(graph.nodes[target])
-    return tuple(name for name in names if name in holds) if names else ()
+    return tuple(name for name in mutex_names(graph.nodes[target]) if name in holds) if holds else ()
 
 
 def is_constrained(node: NodeSpec) -> bool:

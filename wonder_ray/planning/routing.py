@@ -98,7 +98,7 @@ class Split:
         for edge in edges:
             if edge.has_effects:
                 self.decisions.extend(effects(self.state, self.graph, self.source, edge))
-        if withdraws_itself(self.state, self.source, self.decisions):
+        if self.decisions and withdraws_itself(self.state, self.source, self.decisions):
             return self.decisions
         for edge in edges:
             if edge.group is not None and edge.group not in self._opened:

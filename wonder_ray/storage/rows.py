@@ -86,7 +86,8 @@ class RowCodec(Generic[S]):
         self._get = operator.attrgetter(*fields)
         self._rest = tuple(name for name in struct.__struct_fields__ if name not in fields and name not in left_out)
         defaults = {field.name: field.default for field in msgspec.structs.fields(struct)}
-        self._rest_defaults = tuple((name, defaults[name]) for name in self._rest)
+        self._rest_defaults = tuple(defaults[name] for name in self._rest)
+        self._get_rest = operator.attrgetter(*self._rest) if len(self._rest) > 1 else None
         self._rest_decoders = {name: msgspec.json.Decoder(hints[name]) for name in self._rest}
         json = [(position, hints[name]) for position, name in enumerate(fields) if not _is_plain(hints[name])]
         self._json = tuple(position for position, _ in json)
@@ -105,9 +106,16 @@ class RowCodec(Generic[S]):
                 row[position] = _encoder.encode(value).decode()
         for position in self._bools:
             row[position] = int(row[position])
-        rest = {name: value for name, default in self._rest_defaults if (value := getattr(record, name)) != default}
-        row.append(_encoder.encode(rest).decode() if rest else None)
+        row.append(self._encode_rest(record))
         return seal((*row, *beside))
+
+    def _encode_rest(self, record: S) -> str | None:
+        """Most records have nothing but defaults there, and are compared at once."""
+        values = tuple(getattr(record, name) for name in self._rest) if self._get_rest is None else self._get_rest(record)
+        if values == self._rest_defaults:
+            return None
+        found = zip(self._rest, values, self._rest_defaults, strict=True)
+        return _encoder.encode({name: value for name, value, default in found if value != default}).decode()
 
     def decode(self, row: Sequence[Any], **elsewhere: Any) -> S:
         """The struct of a row as `encode` made it; `elsewhere` are the fields that were left out."""
