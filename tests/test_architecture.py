@@ -22,6 +22,9 @@ MODEL: Final = frozenset(
 )
 AUTHORING: Final = frozenset({"definitions.authoring", "definitions.builder", "definitions.parameters"})
 SERVICES: Final = frozenset({"blobs", "bundles", "events", "executor", "logs", "resources", "storage"})
+LOOKING: Final = frozenset({"analytics", "reading", "replay"})
+STARTING: Final = frozenset({"registration", "services"})
+DRIVING: Final = frozenset({"__init__", "client", "cluster"})
 
 ARROWS: Final = {
     # The ground: knows nothing of workflows.
@@ -62,24 +65,22 @@ ARROWS: Final = {
     "registration": BASE | AUTHORING | {"bundles", "definitions"},  # from the author to the registry
     "services": BASE | {"coordinator", "events", "logs", "resources"},  # the service actors, made and asked
     # The one way in.
-    "client": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "actors", "coordinator", "interop", "registration", "services"},
+    "analytics": BASE | MODEL | {"events"},  # SQL over what has happened
+    "client": BASE | MODEL | SERVICES | AUTHORING | STARTING | {"__init__", "actors", "analytics", "coordinator", "interop"},
     "cluster": BASE | {"client", "resources", "services"},  # all services at once
     # The edges: nobody below imports them.
     "jobs": frozenset({"errors", "values"}),  # a workflow file on its way to a cluster
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
-    "reading": BASE | MODEL | SERVICES | {"replay"},  # what a storage folder tells without a cluster
-    "http": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "client", "interop", "reading"},
-    "cli": BASE
-    | MODEL
-    | SERVICES
-    | AUTHORING
-    | {"__init__", "client", "cluster", "http", "interop", "jobs", "planning", "reading", "replay"},
-    "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "cli", "client", "interop"},
-    "__init__": BASE | AUTHORING | {"actors", "client", "definitions", "events", "executor", "logs"},  # the public names
+    "reading": BASE | MODEL | SERVICES | {"analytics", "replay"},  # what a storage folder tells without a cluster
+    "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "interop"},
+    "cli": BASE | MODEL | SERVICES | AUTHORING | LOOKING | DRIVING | {"http", "interop", "jobs", "planning"},
+    "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "analytics", "cli", "client", "interop"},
+    # The public names.
+    "__init__": BASE | AUTHORING | {"actors", "client", "definitions", "events", "executor", "logs", "reading"},
 }
 
 SQL: Final = ("storage/*", "events/commit_log.py", "events/log_*.py", "logs/store.py", "logs/query.py", "resources/*")
-ANALYSIS: Final = ("events/*", "logs/query.py", "examples/*")
+ANALYSIS: Final = ("analytics/*", "events/*", "logs/query.py", "examples/*")
 WITH_RAY: Final = (
     "*/actor.py",
     "executor/remote.py",
@@ -93,7 +94,7 @@ WITH_RAY: Final = (
 """All else is tested without Ray."""
 LIBRARY_PLACES: Final = {
     "ray": WITH_RAY,
-    "pyarrow": ("events/*", "blobs/*"),  # its import costs every process that does it 130 ms
+    "pyarrow": ("analytics/*", "events/*", "blobs/*"),  # its import costs every process that does it 130 ms
     "apsw": SQL,
     "sqlite3": SQL,
     "sqlalchemy": SQL,

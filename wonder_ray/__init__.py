@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from wonder_ray.errors import ActionError, RunFailedError, WonderError
     from wonder_ray.executor.context import current, report_usage
     from wonder_ray.executor.registry import action
+    from wonder_ray.reading import open_storage
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ __all__ = [
     "current",
     "dump_definition",
     "load_definition",
+    "open_storage",
     "report_usage",
     "step",
     "undo",
@@ -88,6 +90,7 @@ _MODULES: Final = MappingProxyType(
         "errors": ("ActionError", "RunFailedError", "WonderError"),
         "executor.context": ("current", "report_usage"),
         "executor.registry": ("action",),
+        "reading": ("open_storage",),
     }
 )
 

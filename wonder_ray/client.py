@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import ray
 
 from wonder_ray.addresses import check_reachable
+from wonder_ray.analytics.events import Events
 from wonder_ray.bundles.imports import refuse_while_importing
 from wonder_ray.clock import SystemClock
 from wonder_ray.coordinator.actor import actor_name
@@ -108,10 +109,12 @@ class Client:
 
     Attributes:
         storage: The paths of the storage folder.
+        events: The events of all runs in SQL: `events.sql(...)`, `events.report(...)`.
     """
 
     def __init__(self, layout: Layout, *, owns_ray: bool = False, local: bool = False) -> None:
         self.storage = layout
+        self.events = Events(layout.root, before=self.flush)
         self._owns_ray = owns_ray
         root = str(layout.root)
         self._services = Services(root, local=local)

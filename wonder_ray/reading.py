@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from wonder_ray.analytics.events import Events
 from wonder_ray.errors import HistoryConflictError, StorageError, WonderError
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
 from wonder_ray.storage.layout import Layout
@@ -47,8 +48,39 @@ _RUN_FIELDS: Final = (
 )  # what every row of a run repeats
 
 
+def open_storage(storage: str | Path | None = None) -> Reader:
+    """Look at a storage folder, with or without a cluster: its runs, their events and logs, and all events in SQL.
+
+    Args:
+        storage: The folder; by default `$WONDER_STORAGE`, else `~/.wonder/storage`.
+
+    Example:
+        >>> storage = open_storage("data")  # doctest: +SKIP
+        >>> storage.events.sql("SELECT node_id, count(*) AS n FROM attempts GROUP BY 1").rows  # doctest: +SKIP
+        [('fetch', 12), ('report', 1)]
+    """
+    return Reader(storage)
+
+
+class StoredEvents(Events):
+    """The events of a storage folder: called with a run, that run's; `sql` and `report` look at those in files, of all runs.
+
+    Example:
+        >>> storage.events("latest")[-1].event_type  # doctest: +SKIP
+        'workflow.completed'
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader.layout.root)
+        self._reader = reader
+
+    def __call__(self, ref: str, after: int = 0) -> list[EventRow]:
+        """A run's events after a sequence number, in order, each once: also those that are in no file yet."""
+        return self._reader.events_of(ref, after)
+
+
 class Reader:
-    """Reads one storage folder; keeps nothing open between calls.
+    """Reads one storage folder; between calls it keeps open nothing that is in it.
 
     A run is named by its id, a unique beginning of it, or `latest`; `RunNotFoundError` when that is no single run.
 
@@ -57,6 +89,7 @@ class Reader:
 
     Attributes:
         layout: Its paths.
+        events: The events: `events(run)` those of one run, `events.sql(...)` and `events.report(...)` over all runs.
         skipped: Path -> reason, for the files that the latest call could not read and did without.
 
     Example:
@@ -68,6 +101,7 @@ class Reader:
     def __init__(self, storage: str | Path | None = None) -> None:
         self.layout: Final = Layout(storage)
         self.skipped: dict[str, str] = {}
+        self.events: Final = StoredEvents(self)
 
     # --- which runs there are ------------------------------------------------------------------------------------
 
@@ -134,8 +168,8 @@ class Reader:
                 found |= _progress_json(state)
         return found
 
-    def events(self, ref: str, after: int = 0) -> list[EventRow]:
-        """A run's events after a sequence number, in order, each once."""
+    def events_of(self, ref: str, after: int = 0) -> list[EventRow]:
+        """What `events(ref, after)` gives."""
         return self._events(self.record(ref), after)
 
     def traces(self, ref: str, after: int = 0) -> list[TraceRow]:

@@ -61,6 +61,12 @@ def test_runs_and_last_sequences_count_what_is_not_sealed(reader: EventReader) -
     assert reader.last_sequence(HISTORY.run) == 40
 
 
+def test_rows_that_are_in_no_file_are_counted(service: EventService, reader: EventReader) -> None:
+    assert reader.unsealed() == 17
+    service.flush()
+    assert reader.unsealed() == 0
+
+
 def test_files_alone_are_enough(service: EventService, storage: Path) -> None:
     service.close()
     for path in storage.glob("eventlog/1.sqlite*"):

@@ -92,6 +92,10 @@ class EventLayout:
                 found.extend(f"{day.name}/{entry.name}" for entry in os.scandir(day.path) if entry.name.endswith(".parquet"))
         return sorted(found)
 
+    def has_files(self, stream: Stream) -> bool:
+        """Whether a dataset has any finished file."""
+        return next(self.dataset(stream).glob("date=*/*.parquet"), None) is not None
+
 
 def instance_of(log: str | Path) -> int:
     """The instance that a log file's name tells."""

@@ -1,0 +1,131 @@
+"""A DuckDB in memory that sees the two datasets of one storage folder, and nothing else of the machine."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+import threading
+import weakref
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from wonder_ray.errors import WonderError
+from wonder_ray.events.layout import EventLayout
+from wonder_ray.events.schema import SCHEMA_VERSION, schema_of
+from wonder_ray.events.wire import STREAMS
+from wonder_ray.fold import fan_out_token_id
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from wonder_ray.events.wire import Stream
+
+DERIVED_VIEWS: Final = ("_births", "tokens", "attempts", "runs")
+"""The views over `events`, each after those that it reads."""
+_NAMES: Final = {"events": "events", "trace": "trace_events"}
+_SQL_TYPES: Final = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}
+_CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,  # else a query could name our own variables
+}
+
+
+class Database:
+    """Connections to one DuckDB for one storage folder; any thread may ask for one.
+
+    Raises:
+        WonderError: DuckDB is not installed.
+    """
+
+    def __init__(self, storage: Path) -> None:
+        self._layout = EventLayout(storage.absolute())
+        self._lock = threading.Lock()
+        self._seen: dict[Stream, bool] = {}
+        """Which streams had files when the views were made."""
+        self._connection = _locked_connection(self._layout)
+        # DuckDB complains on stderr about a function of ours in a database that is still open when Python ends.
+        self._finalizer = weakref.finalize(self, self._connection.close)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of the caller's own, with the views as the folder is now."""
+        with self._lock:
+            self._make_views()
+            return self._connection.cursor()
+
+    def close(self) -> None:
+        """Free everything."""
+        with self._lock:
+            self._finalizer()
+
+    def _make_views(self) -> None:
+        found = {stream: self._layout.has_files(stream) for stream in STREAMS}
+        if found == self._seen:
+            return
+        for stream in STREAMS:
+            if found[stream] != self._seen.get(stream):
+                self._make_view(_NAMES[stream], _dataset_sql(self._layout, stream) if found[stream] else _empty_sql(stream))
+        for name in DERIVED_VIEWS:
+            self._make_view(name, sql_text(f"views/{name}.sql"))
+        self._seen = found
+
+    def _make_view(self, name: str, select: str) -> None:
+        self._connection.execute(f"CREATE OR REPLACE VIEW {name} AS {select}")
+
+
+def sql_text(path: str) -> str:
+    """The text of a file of `sql/`."""
+    return (files("wonder_ray.analytics") / "sql" / path).read_text(encoding="utf-8")
+
+
+def _locked_connection(layout: EventLayout) -> duckdb.DuckDBPyConnection:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise WonderError("SQL over events needs DuckDB: pip install 'wonder-ray[analytics]'") from error
+    connection = duckdb.connect(config=_CONFIG)
+    connection.create_function("fan_out_token_id", _fan_out_token_ids, ["VARCHAR", "BIGINT"], "VARCHAR", type="arrow")  # type: ignore[call-overload] # names of enums are taken, too
+    # A glob is allowed only in an allowed folder; with an odd name it is written escaped, which is another text.
+    folders = [path for stream in STREAMS for path in _spellings(layout.dataset(stream))]
+    spill = Path(tempfile.gettempdir()) / f"wonder-sql-{os.getpid()}"
+    for setting in (
+        "GLOBAL TimeZone = 'UTC'",
+        "GLOBAL parquet_metadata_cache = true",
+        f"GLOBAL temp_directory = {_literal(spill)}",
+        f"GLOBAL allowed_directories = [{', '.join(map(_literal, folders))}]",
+        "GLOBAL enable_external_access = false",
+        "GLOBAL lock_configuration = true",
+    ):
+        connection.execute(f"SET {setting}")
+    return connection
+
+
+def _fan_out_token_ids(fanout_ids: Any, branches: Any) -> Any:
+    pairs = zip(fanout_ids.to_pylist(), branches.to_pylist(), strict=True)
+    return pa.array([fan_out_token_id(fanout_id, branch) for fanout_id, branch in pairs], pa.string())
+
+
+def _dataset_sql(layout: EventLayout, stream: Stream) -> str:
+    columns = ", ".join(field.name for field in schema_of(stream))
+    pattern = f"{glob.escape(str(layout.dataset(stream)))}/date=*/*.parquet"
+    # Where files may differ in their columns, every one of them has to be looked into before a query can begin.
+    differ = str(SCHEMA_VERSION > 1).lower()
+    options = f"hive_partitioning = true, hive_types = {{'date': DATE}}, union_by_name = {differ}"
+    return f"SELECT {columns}, date FROM read_parquet({_literal(pattern)}, {options})"  # noqa: S608 - all of it is ours
+
+
+def _empty_sql(stream: Stream) -> str:
+    columns = ", ".join(f"NULL::{_SQL_TYPES[str(field.type)]} AS {field.name}" for field in schema_of(stream))
+    return f"SELECT {columns}, NULL::DATE AS date WHERE false"
+
+
+def _spellings(folder: Path) -> set[str]:
+    return {str(folder), glob.escape(str(folder))}
+
+
+def _literal(value: object) -> str:
+    return "'" + str(value).replace("'", "''") + "'"
