@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "run", "resume", "submit", "cancel", "runs", "show", "state", "events", "trace", "replay", "logs",
-    "validate", "import", "import wfformat", "up", "status", "down", "doctor",
+    "sql", "report", "validate", "import", "import wfformat", "up", "status", "down", "doctor",
 )  # fmt: skip
 NEEDED = {
     "run": "--input --json --address --storage --key --trace --label --name --detach --runtime-env",
@@ -33,6 +33,8 @@ NEEDED = {
     "trace": "--json --storage",
     "replay": "--json --storage",
     "logs": "--run --service --level --since --until --event-type --text --where --limit --json --storage",
+    "sql": "--json --csv --storage",
+    "report": "--run --workflow --since --json --csv --storage",
     "validate": "--json",
     "import wfformat": "--out --runtime-scale",
     "up": "--json --address --storage",
