@@ -6,14 +6,13 @@ import json
 import logging
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from wonder_ray.clock import SimulatedClock
-from wonder_ray.errors import ActionError, CodeBundleError, PayloadError, WonderError
-from wonder_ray.executor.context import current, report_usage
+from wonder_ray.errors import ActionError, CodeBundleError, PayloadError
+from wonder_ray.executor.context import current
 from wonder_ray.executor.protocol import ActionRef, Call, Outcome, TaskSpec
 from wonder_ray.executor.runner import run_calls
 from wonder_ray.logs.client import LogClient
@@ -300,87 +299,17 @@ def test_sync_actions_may_use_an_event_loop_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_actions_know_their_context_and_report_usage(is_async: bool) -> None:
+def test_actions_know_their_context(is_async: bool) -> None:
     def act(n: int) -> list[Any]:
-        report_usage(tokens=n, cost_usd=0.5)
-        report_usage(tokens=1)
         context = current()
-        return [context.run_id, context.node_id, context.token_id, context.attempt, context.epoch, context.idempotency_key]
+        return [context.run_id, context.node_id, context.token_id, context.attempt, context.epoch, context.idempotency_key, n]
 
     async def act_async(n: int) -> list[Any]:
         await asyncio.sleep(0)
         return act(n)
 
     outcomes = run(act_async if is_async else act, {"n": 10}, {"n": 20})
-    assert results(outcomes) == [["run_1", "work", f"t_{n}", 1, 3, f"run_1/t_{n}"] for n in (0, 1)]
-    assert [(outcome.tokens, outcome.cost_usd) for outcome in outcomes] == [(11, 0.5), (21, 0.5)]
-
-
-@pytest.mark.parametrize("amount", [{"tokens": -1}, {"tokens": 1.5}, {"cost_usd": -0.1}, {"cost_usd": float("nan")}])
-def test_usage_that_cannot_be_is_the_error_of_the_action_that_reports_it(amount: dict[str, Any]) -> None:
-    def act() -> None:
-        report_usage(tokens=3)
-        report_usage(**amount)
-
-    (outcome,) = run(act, {})
-    assert outcome.error is not None
-    assert outcome.error.type == "ValueError"
-    assert "counted upwards" in outcome.error.message
-    assert (outcome.tokens, outcome.cost_usd) == (3, None)
-
-
-def test_usage_that_no_event_can_hold_is_refused_when_it_is_reported() -> None:
-    def act(tokens: int, cost_usd: float) -> None:
-        report_usage(tokens=1, cost_usd=1.0)
-        report_usage(tokens=tokens, cost_usd=cost_usd)
-
-    given = [(2**63 - 1, 0.0), (1, 1.79e308), (2**63 - 2, 0.0)]
-    outcomes = run(act, *({"tokens": tokens, "cost_usd": cost_usd} for tokens, cost_usd in given))
-    assert [outcome.error and outcome.error.type for outcome in outcomes] == ["ValueError", None, None]
-    assert [outcome.tokens for outcome in outcomes] == [1, 2, 2**63 - 1]
-
-
-def test_usage_outside_an_action_is_an_error_that_says_so() -> None:
-    with pytest.raises(WonderError, match="works inside an action only"):
-        report_usage(tokens=1)
-
-    def report() -> None:
-        with pytest.raises(WonderError, match="works inside an action only"):
-            report_usage(tokens=1)
-        refused.append(True)
-
-    def act() -> None:
-        thread = threading.Thread(target=report)
-        thread.start()
-        thread.join()
-
-    refused: list[bool] = []
-    (outcome,) = run(act, {})
-    assert (outcome.error, outcome.tokens, refused) == (None, None, [True])
-
-
-def test_usage_of_threads_of_an_async_action_adds_up() -> None:
-    def count() -> None:
-        for _ in range(500):
-            report_usage(tokens=1)
-
-    async def act(n: int) -> int:
-        await asyncio.gather(*(asyncio.to_thread(count) for _ in range(n)))
-        return n
-
-    (outcome,) = run(act, {"n": 8})
-    assert outcome.error is None
-    assert outcome.tokens == 4000
-
-
-def test_usage_of_a_failed_attempt_counts() -> None:
-    def act() -> NoReturn:
-        report_usage(tokens=7)
-        raise ValueError
-
-    (outcome,) = run(act, {})
-    assert outcome.error is not None
-    assert (outcome.tokens, outcome.cost_usd) == (7, None)
+    assert results(outcomes) == [["run_1", "work", f"t_{i}", 1, 3, f"run_1/t_{i}", n] for i, n in enumerate((10, 20))]
 
 
 def test_receipt_failures_and_output_are_logged_and_marked(lines: tuple[LogClient, list[LogLine]]) -> None:

@@ -1,7 +1,7 @@
 """The section "Query Patterns": its queries as they stand, over what real services have written.
 
-Events: DuckDB over the Parquet files of a real event service. The run id `run_xyz789` of the specification's text is replaced by
-that of the run (ids of runs are made by the system); logs are asked for it as it stands.
+Events: `Events.sql` over the Parquet files of a real event service. The run id `run_xyz789` of the specification's text is
+replaced by that of the run (ids of runs are made by the system); logs are asked for it as it stands.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import pyarrow.dataset as pds
 import pytest
 
 from tests.core import RUN_ID, CoreRun
 from tests.spec.docs import decision_classes, tag_of
 from tests.spec.flows import PAGES, boom, crawl, one_node
+from wonder_ray.analytics.events import Events
 from wonder_ray.clock import SimulatedClock
 from wonder_ray.coordinator import coordinator as coordinator_module
 from wonder_ray.events.service import EventService
@@ -28,10 +30,8 @@ from wonder_ray.logs.query import LogReader
 from wonder_ray.logs.service import LogService
 from wonder_ray.planning.facts import TaskErrored, TaskFact, TaskSucceeded
 
-duckdb = pytest.importorskip("duckdb", reason="the extra `analytics` is not installed")
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.spec.conftest import NewWorld
@@ -67,6 +67,10 @@ TRACE: Final = "WHERE trace_id = 'run_xyz789'"
 RPC: Final = "WHERE event_type LIKE '%rpc%' AND level = 'error'"
 
 
+def token_rows(run: CoreRun) -> int:
+    return sum(row["event_type"].startswith("token.") for row in run.rows)
+
+
 class Paid(CoreRun):
     """A run whose every attempt costs a quarter of a dollar and 100 tokens."""
 
@@ -77,7 +81,7 @@ class Paid(CoreRun):
 
 
 class Dataset:
-    """Two runs in two workspaces, sealed in files, and a database that reads them."""
+    """Two runs in two workspaces, sealed in files, and a reader of these."""
 
     def __init__(self, storage: Path) -> None:
         self.good = Paid(crawl(), {"fetch": lambda value: value.upper()}, trace=True).run(PAGES)
@@ -91,14 +95,11 @@ class Dataset:
                     assert lines
                     batch = EventBatch(info, stream, 1, 1, len(lines), b"\n".join(lines))  # type: ignore[arg-type] # both are
                     assert [ack.outcome for ack in service.submit([batch])] == ["ok"]
-        self.database = duckdb.connect()
-        self.database.execute(f"CREATE VIEW events AS SELECT * FROM read_parquet('{storage}/events/**/*.parquet')")
+        self.events = Events(storage)
 
     def ask(self, what: str, where: str, params: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         """The rows of `SELECT what FROM events <where>`."""
-        found = self.database.execute(f"SELECT {what} FROM events {where.replace(XYZ, RUN_ID)}", params)
-        names = [column[0] for column in found.description]
-        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        return self.events.sql(f"SELECT {what} FROM events {where.replace(XYZ, RUN_ID)}", params).dicts()
 
     def types(self, where: str) -> list[str]:
         """The event types that a query finds."""
@@ -109,7 +110,7 @@ class Dataset:
 def dataset(storage: Path) -> Iterator[Dataset]:
     found = Dataset(storage)
     yield found
-    found.database.close()
+    found.events.close()
 
 
 # --- Events --------------------------------------------------------------------------------------------------------
@@ -156,9 +157,27 @@ def test_token_lifecycle_tracking(dataset: Dataset) -> None:
 
 def test_trace_events_are_a_dataset_of_their_own(dataset: Dataset, storage: Path) -> None:
     assert not {row["event_type"] for row in dataset.ask("event_type", "")} & {row["event_type"] for row in dataset.good.traces}
-    query = "SELECT count(*) FROM read_parquet(?)"
-    (traced,) = dataset.database.execute(query, (f"{storage}/trace_events/**/*.parquet",)).fetchone()
-    assert traced == len(dataset.good.traces) + len(dataset.bad.traces)
+    traced = len(dataset.good.traces) + len(dataset.bad.traces)
+    assert dataset.events.sql("SELECT count(*) FROM trace_events").rows == [(traced,)]
+    assert pds.dataset(storage / "trace_events", partitioning="hive").count_rows() == traced
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [(HISTORY, lambda good: len(good.rows)), (FAN_OUT, lambda good: 2), (CONTEXT, lambda good: 2), (TOKENS, token_rows)],
+)
+def test_queries_of_events_run_as_they_are_written(dataset: Dataset, query: str, found: Callable[[CoreRun], int]) -> None:
+    """With nothing before their WHERE; but for the run's id, which the specification's text cannot know."""
+    assert len(dataset.events.sql(query)) == 0
+    rows = dataset.events.sql(query.replace(XYZ, RUN_ID)).dicts()
+    assert len(rows) == found(dataset.good)
+    assert {row["workflow_run_id"] for row in rows} == {RUN_ID}
+
+
+def test_the_cost_query_runs_as_it_is_written_and_totals_by_workspace(dataset: Dataset) -> None:
+    since = datetime(2020, 1, 1, tzinfo=UTC)
+    totals = {row["workspace_id"]: (row["cost_usd"], row["tokens"]) for row in dataset.events.sql(COST, [since]).dicts()}
+    assert totals == {"default": (1.25, 500), "lab": (0.25, 100)}
 
 
 # --- Decisions -----------------------------------------------------------------------------------------------------
