@@ -62,7 +62,7 @@ ARROWS: Final = {
     # Where they meet.
     "coordinator": BASE | MODEL | SERVICES | {"actors", "planning"},  # one run
     "replay": MODEL | {"coordinator", "errors", "planning", "storage"},  # a recorded run as a test of the planners
-    "registration": BASE | AUTHORING | {"bundles", "definitions"},  # from the author to the registry
+    "registration": BASE | AUTHORING | {"bundles", "definitions", "resources"},  # from the author to the registry
     "services": BASE | {"coordinator", "events", "logs", "resources"},  # the service actors, made and asked
     # The one way in.
     "analytics": BASE | MODEL | {"events"},  # SQL over what has happened
@@ -99,6 +99,9 @@ LIBRARY_PLACES: Final = {
     "sqlite3": SQL,
     "sqlalchemy": SQL,
     "sqlmodel": SQL,
+    "alembic": ("resources/*",),
+    "psycopg": ("resources/*",),
+    "cryptography": ("resources/*",),  # secrets that the registry keeps; everybody else only names them
     "cel_expr_python": ("definitions/*",),  # one wrapper bounds size and cost of every expression
     "cloudpickle": ("bundles/*", "executor/*"),  # only user code is ever pickled
     "pydantic": ("definitions/*", "http/*", "resources/*", "settings.py", "cli/*", "examples/*"),  # edges, never hot paths
@@ -128,7 +131,14 @@ IMPURE_IMPORTS: Final = CHANCE_AND_TIME | THE_WORLD | CONCURRENCY | STORES
 IMPURE_NAMES: Final = frozenset({"open", "print", "input", "eval", "exec", "__import__", "new_run_id"})
 IMPURE_METHODS: Final = frozenset({"now", "utcnow", "today", "new_run_id"})
 
-ENTRY_POINTS: Final = ("wonder_ray", "wonder_ray.__main__", "wonder_ray.cli", "wonder_ray.cli.__main__", "wonder_ray.examples.*")
+ENTRY_POINTS: Final = (
+    "wonder_ray",
+    "wonder_ray.__main__",
+    "wonder_ray.cli",
+    "wonder_ray.cli.__main__",
+    "wonder_ray.examples.*",
+    "wonder_ray.resources.migrations.*",
+)
 LENGTHS: Final = {"file_lines": 400, "function_lines": 70, "actor_method_lines": 20}
 
 TOP_LEVEL_FOLDERS: Final = frozenset({"wonder_ray", "tests", "notebooks", "scripts", ".ci", ".git"})

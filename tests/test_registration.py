@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import types
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from wonder_ray.bundles.store import BundleStore
 from wonder_ray.definitions.builder import Workflow
 from wonder_ray.errors import DefinitionError
-from wonder_ray.registration import register
+from wonder_ray.registration import put_definition, register
+from wonder_ray.resources.service import ResourcesService
 from wonder_ray.values import decode
 
 if TYPE_CHECKING:
@@ -89,3 +91,17 @@ def test_included_modules_are_packed(tmp_path: Path) -> None:
     registry = Registry()
     register(flow, registry.put, tmp_path / "storage")
     assert b"textual.py" in BundleStore(tmp_path / "storage").read(registry.put_in[0]["bundle"])
+
+
+def test_the_registry_learns_what_is_in_the_code_before_the_workflow_that_names_it(tmp_path: Path) -> None:
+    service = ResourcesService(":memory:")
+
+    def call(method: str, *args: Any) -> Any:
+        return getattr(service, method)(*args)
+
+    version = register(leaf("one"), partial(put_definition, call, tmp_path), tmp_path)
+    bundle = service.get_definition("one", version).bundle
+    assert service.get_bundle(str(bundle)).content.pickles == ["work"]
+    elsewhere = put_definition(call, tmp_path / "another machine", service.get_definition("one", version).definition)
+    assert elsewhere == version
+    service.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import ray
@@ -29,7 +30,7 @@ from wonder_ray.errors import (
     WonderError,
 )
 from wonder_ray.ids import NAMESPACE, new_run_id
-from wonder_ray.registration import in_environment, register
+from wonder_ray.registration import in_environment, put_definition, register
 from wonder_ray.resources.actor import unwrap
 from wonder_ray.resources.records import StartRequest
 from wonder_ray.services import CALL_SECONDS, FAILURES_MAX, RETRY_SECONDS, Services
@@ -196,8 +197,7 @@ class Client:
 
         def put(definition: bytes) -> str:
             equipped = in_environment(definition, runtime_env) if runtime_env else definition
-            version: str = self._services.call("resources", "put_definition", equipped)
-            return version
+            return put_definition(partial(self._services.call, "resources"), self.storage.root, equipped)
 
         return register(flow, put, self.storage.root)
 

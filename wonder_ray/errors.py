@@ -29,6 +29,51 @@ class InputError(WonderError):
     """JSON Pointer of the offending place in the input; empty is the whole input."""
 
 
+class NotFoundError(WonderError):
+    """There is no workspace, project, bundle, API key, secret, ... of this name."""
+
+    def __init__(self, what: str, message: str) -> None:
+        super().__init__(message)
+        self.what = what
+        """`workspace`, `project`, `bundle`, ..."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (NotFoundError, (self.what, str(self)))
+
+
+class ActionNotFoundError(DefinitionError):
+    """A definition names an action that its code bundle does not hold."""
+
+
+class ConflictError(WonderError):
+    """What is asked for contradicts what is there: it exists already, or is not empty."""
+
+
+class AuthenticationError(WonderError):
+    """No API key was given, or none that is known and still good. Which of these it is, is in the log only."""
+
+
+class ForbiddenError(WonderError):
+    """The API key is good, but not for this."""
+
+
+class RateLimitedError(WonderError):
+    """There were too many requests; after `retry_after_s` the same one may succeed."""
+
+    def __init__(self, message: str, *, retry_after_s: float, limit: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.limit = limit
+        """Requests per second."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_rate_limited, (str(self), self.retry_after_s, self.limit))
+
+
+class SecretError(WonderError):
+    """A secret cannot be had: there is none of this name, or the place that holds its value does not have it."""
+
+
 class KeyConflictError(WonderError):
     """A start reused the `key` of a run that has another definition or another input."""
 
@@ -115,6 +160,10 @@ class ActionError(WonderError):
 
 def _rebuild_run_failed(message: str, run_id: str, status: str, error: dict[str, object] | None) -> RunFailedError:
     return RunFailedError(message, run_id=run_id, status=status, error=error)
+
+
+def _rebuild_rate_limited(message: str, retry_after_s: float, limit: float) -> RateLimitedError:
+    return RateLimitedError(message, retry_after_s=retry_after_s, limit=limit)
 
 
 def _rebuild_action_error(type_: str, message: str, retryable: bool) -> ActionError:  # noqa: FBT001 - called by pickle

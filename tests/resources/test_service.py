@@ -14,38 +14,18 @@ from wonder_ray.errors import (
     StorageError,
     WonderError,
 )
-from wonder_ray.resources.records import RunProjection, StartRequest
-from wonder_ray.resources.service import INPUT_BYTES_MAX, NullLog, ResourcesService
+from wonder_ray.resources.checks import INPUT_BYTES_MAX
+from wonder_ray.resources.records import BundleContent, RunProjection, StartRequest
+from wonder_ray.resources.request_log import NullLog
+from wonder_ray.resources.service import ResourcesService
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.resources.lines import Lines
+
 DEFINITION = b'{"name":"crawl","nodes":[],"input":{"type":"object","required":["site"],"properties":{"site":{"type":"string"}}}}'
 GOOD = b'{"site":"x"}'
-
-
-class Lines:
-    """A log that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str, str, dict[str, Any]]] = []
-
-    def info(self, event_type: str, message: str = "", **fields: Any) -> None:
-        self.lines.append(("info", event_type, message, fields))
-
-    def warning(self, event_type: str, message: str = "", **fields: Any) -> None:
-        self.lines.append(("warning", event_type, message, fields))
-
-    def error(self, event_type: str, message: str = "", **fields: Any) -> None:
-        self.lines.append(("error", event_type, message, fields))
-
-    def kinds(self) -> list[tuple[str, str]]:
-        return [line[:2] for line in self.lines]
-
-
-@pytest.fixture
-def log() -> Lines:
-    return Lines()
 
 
 @pytest.fixture
@@ -104,12 +84,11 @@ def test_a_repetition_by_run_id_holds_even_if_the_latest_version_would_refuse_it
 
 
 def test_a_key_finds_its_run_when_only_the_code_bundle_is_another(service: ResourcesService) -> None:
-    requests = [
-        StartRequest(
-            workflow_name="walk", key="k", workflow_version=service.put_definition(b'{"name":"walk","bundle":"%s"}' % code)
-        )
-        for code in (b"a", b"b")
-    ]
+    versions = []
+    for code in ("a" * 64, "b" * 64):
+        service.put_bundle(code, BundleContent())
+        versions.append(service.put_definition(b'{"name":"walk","bundle":"%s"}' % code.encode()))
+    requests = [StartRequest(workflow_name="walk", key="k", workflow_version=version) for version in versions]
     (first, _), (again, created) = map(service.start_run, requests)
     assert (again, created) == (first, False)
 
@@ -142,7 +121,7 @@ def test_a_definition_with_a_bad_input_schema_is_refused(service: ResourcesServi
     with pytest.raises(DefinitionError, match="no JSON Schema"):
         service.put_definition(b'{"name":"bad","nodes":[],"input":{"type":"strin"}}')
     assert log.kinds() == [("warning", "validation_failed")]
-    assert service.list_definitions(name="bad") == []
+    assert service.list_definitions(name="bad").definitions == []
 
 
 def test_refusals_are_told_apart_in_the_log(service: ResourcesService, log: Lines) -> None:

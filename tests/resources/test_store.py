@@ -1,4 +1,4 @@
-"""Conformance: the same laws on a file and in memory."""
+"""Conformance: the same laws on a file, in memory and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -55,16 +55,17 @@ def test_the_latest_definition_is_the_one_registered_last(store: ResourcesStore)
     second, _ = store.put_definition(b'{"name":"a","nodes":[2]}')
     store.put_definition(b'{"name":"a","nodes":[1]}')
     assert store.get_definition("a").version == second
-    assert [each.version for each in store.list_definitions(name="a")] == [second, first]
-    assert {each.name for each in store.list_definitions()} == {"a", "crawl"}
+    assert [each.version for each in store.list_definitions(name="a").definitions] == [second, first]
+    assert {each.name for each in store.list_definitions().definitions} == {"a", "crawl"}
 
 
 def test_workspaces_do_not_see_each_other(store: ResourcesStore) -> None:
+    store.workspaces.create("other", "")
     store.put_definition(b'{"name":"crawl","nodes":[]}', workspace_id="other")
     store.create_run(StartRequest(workflow_name="crawl", key="k", workspace_id="other"))
     assert store.find_run("k") is None
     assert store.list_runs().runs == []
-    assert len(store.list_definitions(workspace_id="other")) == 1
+    assert len(store.list_definitions(workspace_id="other").definitions) == 1
 
 
 @pytest.mark.parametrize("definition", [b"[]", b"{}", b'{"name": 5}', b'{"name": "a b"}', b"nonsense", b'{"name": "a/../b"}'])
@@ -326,6 +327,7 @@ def test_a_prefix_of_very_many_runs_lists_only_some(store: ResourcesStore) -> No
 
 
 def test_unfinished_runs_come_oldest_first_from_all_workspaces(store: ResourcesStore) -> None:
+    store.workspaces.create("other", "")
     store.put_definition(b'{"name":"crawl","nodes":[]}', workspace_id="other")
     one, ended = start(store), start(store)
     other, _ = store.create_run(StartRequest(workflow_name="crawl", workspace_id="other"))

@@ -12,9 +12,11 @@ import hashlib
 import os
 import re
 import tempfile
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
+from wonder_ray.bundles.manifest import MANIFEST_NAME, Manifest, decode_manifest
 from wonder_ray.errors import CodeBundleError, StorageError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -61,6 +63,14 @@ class BundleStore:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CodeBundleError(f"code bundle {path} is damaged: its content has another sha256; restore it, or start anew")
         return data
+
+    def manifest(self, sha256: str) -> Manifest | None:
+        """What a stored bundle says about itself; None when it is not here, or is no bundle."""
+        try:
+            with zipfile.ZipFile(self.path(sha256)) as archive:
+                return decode_manifest(archive.read(MANIFEST_NAME), sha256)
+        except (FileNotFoundError, zipfile.BadZipFile, KeyError):
+            return None
 
 
 def _folder(storage: str) -> Path:

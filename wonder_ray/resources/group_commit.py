@@ -40,15 +40,18 @@ class GroupCommit:
 
     Args:
         transaction: Opens a write transaction that commits when its block ends.
+        is_lost: Whether an error of one write has taken the whole transaction with it.
         observe: Told the names of the writes and the milliseconds of each transaction.
     """
 
     def __init__(
         self,
         transaction: Callable[[], AbstractContextManager[Connection]],
+        is_lost: Callable[[Connection, Exception], bool],
         observe: Callable[[str, float], None],
     ) -> None:
         self._transaction = transaction
+        self._is_lost = is_lost
         self._observe = observe
         self._queue: deque[_Write] = deque()
         self._lock = threading.Lock()
@@ -71,7 +74,7 @@ class GroupCommit:
         try:
             with self._transaction() as connection:
                 for write in group:
-                    _attempt(write, connection)
+                    self._attempt(write, connection)
         except BaseException as error:
             failure = error
             if not isinstance(error, Exception):  # an interrupt belongs to this thread; the others learn of the lost commit
@@ -83,13 +86,11 @@ class GroupCommit:
         names = ", ".join(sorted({write.name for write in group}))
         self._observe(f"{names} ({len(group)})" if len(group) > 1 else names, (time.perf_counter() - began) * 1000)
 
-
-def _attempt(write: _Write, connection: Connection) -> None:
-    try:
-        with connection.begin_nested():
-            write.result = write.work(connection)
-    except Exception as error:
-        write.error = error
-        if not getattr(connection.connection.driver_connection, "in_transaction", True):
-            # A full disk or an I/O error makes SQLite roll back everything, the earlier writes of this group too.
-            raise
+    def _attempt(self, write: _Write, connection: Connection) -> None:
+        try:
+            with connection.begin_nested():
+                write.result = write.work(connection)
+        except Exception as error:
+            write.error = error
+            if self._is_lost(connection, error):
+                raise  # the earlier writes of this group are lost, too

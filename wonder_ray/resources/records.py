@@ -10,12 +10,55 @@ from typing import Any, Final
 
 import msgspec
 
+from wonder_ray.errors import WonderError
 from wonder_ray.state import TERMINAL_RUN, RunStatus
 
 DEFAULT_WORKSPACE: Final = "default"
 DEFAULT_PROJECT: Final = "default"
 LATEST: Final = "latest"
 """The alias of the newest run, wherever a run id is taken from a user, and of the newest version of a workflow."""
+
+
+class WorkspaceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A workspace: what runs, definitions, API keys and secrets belong to, apart from those of others."""
+
+    workspace_id: str
+    description: str = ""
+    rate_per_s: float | None = None
+    """Requests per second that all its API keys may make together; None is no limit."""
+    burst: float | None = None
+    """How many may come at once after a pause; by default a second's worth."""
+    created_us: int
+
+
+class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a workspace that runs can be assigned to."""
+
+    workspace_id: str
+    project_id: str
+    description: str = ""
+    created_us: int
+
+
+class BundleContent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a code bundle says about itself, as far as definitions can name it."""
+
+    targets: list[str] = []
+    """`module:qualname` of actions that are reached by import."""
+    pickles: list[str] = []
+    """Names of actions that travel by value."""
+    files: list[str] = []
+    """Paths of its source files."""
+    size_bytes: int = 0
+
+
+class BundleRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A code bundle that definitions of a workspace may name."""
+
+    workspace_id: str
+    sha256: str
+    content: BundleContent
+    created_us: int
 
 
 class DefinitionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +73,24 @@ class DefinitionRecord(msgspec.Struct, frozen=True, kw_only=True):
     bundle: str | None
     """sha256 of the code bundle that holds its actions."""
     created_us: int
+
+
+class DefinitionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a workflow, without its content."""
+
+    workspace_id: str
+    name: str
+    version: str
+    bundle: str | None
+    created_us: int
+    size_bytes: int
+
+
+class DefinitionPage(msgspec.Struct, frozen=True):
+    """Some versions, newest first, and the cursor that continues after them (None at the end)."""
+
+    definitions: list[DefinitionSummary]
+    cursor: str | None
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +179,41 @@ class RunProjection(msgspec.Struct, frozen=True, kw_only=True):
     events: int | None = None
     """Sequence number of its last event: of two reports under one epoch, the one with fewer events is the older."""
     duration_ms: float | None = None
+
+
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which runs of a workspace are meant: those that every given field fits.
+
+    >>> RunFilter(statuses=("failed", "timed_out"), labels={"team": "x"}).workspace_id
+    'default'
+    """
+
+    workspace_id: str = DEFAULT_WORKSPACE
+    project_id: str | None = None
+    workflow: str | None = None
+    version: str | None = None
+    statuses: tuple[str, ...] = ()
+    """Empty is every status."""
+    labels: dict[str, str] = {}
+    """Labels that the run has, all of them."""
+    parent_run_id: str | None = None
+    """The children of this run."""
+    root_run_id: str | None = None
+    """This run and all that descend from it."""
+    created_after_us: int | None = None
+    created_before_us: int | None = None
+    """Microseconds since the epoch; both excluded."""
+
+    @classmethod
+    def of(cls, *, status: str | None = None, **fields: Any) -> RunFilter:
+        """A filter of these fields; a `WonderError` when there is none of such a name.
+
+        >>> RunFilter.of(status="failed").statuses
+        ('failed',)
+        """
+        if unknown := sorted(set(fields) - set(cls.__struct_fields__)):
+            raise WonderError(f"runs have no {', '.join(unknown)} to be listed by: use {', '.join(cls.__struct_fields__)}")
+        return cls(**fields | ({} if status is None else {"statuses": (status,)}))
 
 
 class RunPage(msgspec.Struct, frozen=True):

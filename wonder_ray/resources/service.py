@@ -1,17 +1,26 @@
 """The registry as its clients meet it: the store, behind validation, with its logs. Free of Ray.
 
-Log lines (service `resources`), each after the fact:
+Log lines (service `resources`), each after the fact. No line holds an input, an API key or a secret.
 
 | event_type | level | when |
 |---|---|---|
-| `definition_created` | info | a version was registered that was not there |
+| `definition_created`, `bundle_created` | info | a version or a code bundle was registered that was not there |
 | `run_created` | info | a run was created (not: found by its key) |
-| `input_rejected` | warning | a run's input breaks its workflow's schema; nothing was written |
-| `validation_failed` | warning | any other request that was refused: a bad name, definition, key, cursor, ... |
-| `run_not_found` | warning | a request named a run that does not exist, or several |
-| `key_conflict` | warning | a key was reused for another start |
-| `stale_epoch_refused` | warning | a coordinator reported that a newer one has replaced |
 | `epoch_taken` | info | a coordinator starts on a run |
+| `workspace_created`, `_updated`, `_deleted`; `project_...` likewise | info | one was |
+| `api_key_created`, `api_key_rotated`, `api_key_revoked` | info | one was |
+| `secret_put`, `secret_deleted`, `secret_granted` | info | one was changed, removed, or given to an executor of a run |
+| `input_rejected` | warning | a run's input breaks its workflow's schema; nothing was written |
+| `action_not_found` | warning | a definition names an action that its code bundle does not hold |
+| `run_not_found`, `workspace_not_found`, `project_not_found`, `bundle_not_found`, `api_key_not_found`, `secret_not_found` | \
+warning | a request named something that does not exist, or (a run) several |
+| `validation_failed` | warning | any other request that was refused: a bad name, definition, key, cursor, ... |
+| `key_conflict` | warning | a key was reused for another start |
+| `conflict` | warning | something exists already, or is not empty |
+| `stale_epoch_refused` | warning | a coordinator reported, or wanted to start, that a newer one has replaced |
+| `api_key_refused` | warning | an API key was malformed, unknown, wrong, expired or revoked (`why`) |
+| `access_denied`, `rate_limited` | warning | a good API key asked for something that it is not for, or too often |
+| `secret_refused` | warning | a run asked for a secret that its workspace does not have |
 | `db_query_slow` | warning | a query or a write transaction took longer than the threshold (`duration_ms`, `query`) |
 | `db_error` | error | the database failed |
 """
@@ -20,148 +29,155 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from wonder_ray.errors import (
-    DefinitionError,
-    InputError,
-    KeyConflictError,
-    PayloadError,
-    RunNotFoundError,
-    ServiceUnavailableError,
-    StaleEpochError,
-    StorageError,
-    WonderError,
-)
+from wonder_ray.errors import DefinitionError
 from wonder_ray.ids import check_name
+from wonder_ray.resources import checks
+from wonder_ray.resources.administration import Administration
+from wonder_ray.resources.master_key import MasterKeys
 from wonder_ray.resources.records import (
     DEFAULT_WORKSPACE,
     LATEST,
+    BundleContent,
+    BundleRecord,
+    DefinitionPage,
     DefinitionRecord,
+    RunFilter,
     RunPage,
     RunProjection,
     RunRecord,
     StartRequest,
 )
+from wonder_ray.resources.request_log import Log, NullLog, RequestLog
 from wonder_ray.resources.schema import InputSchema
 from wonder_ray.resources.store import ResourcesStore
-from wonder_ray.values import check_json, decode
+from wonder_ray.values import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from wonder_ray.clock import Clock
 
-T = TypeVar("T")
-INPUT_BYTES_MAX: Final = 2 * 1024 * 1024
-DEFINITION_BYTES_MAX: Final = 8 * 1024 * 1024
-KEY_MAX: Final = 256
-LABELS_MAX: Final = 64
-LABEL_CHARS_MAX: Final = 256
 SLOW_QUERY_MS: Final = 1000.0
 _SCHEMAS_MAX: Final = 256
 
 
-class Log(Protocol):
-    """What the service writes its lines to: a `LogClient` of the service `resources`."""
-
-    def info(self, event_type: str, message: str = "", **fields: Any) -> None:
-        """Write a line of level info."""
-
-    def warning(self, event_type: str, message: str = "", **fields: Any) -> None:
-        """Write a line of level warning."""
-
-    def error(self, event_type: str, message: str = "", **fields: Any) -> None:
-        """Write a line of level error."""
-
-
-class NullLog:
-    """Writes nothing."""
-
-    def info(self, event_type: str, message: str = "", **fields: Any) -> None:
-        """Ignore the line."""
-
-    def warning(self, event_type: str, message: str = "", **fields: Any) -> None:
-        """Ignore the line."""
-
-    def error(self, event_type: str, message: str = "", **fields: Any) -> None:
-        """Ignore the line."""
-
-
-_REFUSALS: Final[tuple[tuple[type[WonderError], str], ...]] = (
-    (RunNotFoundError, "run_not_found"),
-    (KeyConflictError, "key_conflict"),
-    (StaleEpochError, "stale_epoch_refused"),
-)
-
-
-class ResourcesService:
+class ResourcesService(Administration):
     """The registry, validating and logging; thread-safe.
 
     Every method may be repeated: a start by its `run_id` or `key`, a definition by its content; a repeated `take_epoch`
-    wastes one number.
+    wastes one number, a repeated `create_api_key` or `rotate_api_key` makes one more.
 
     Args:
-        url_or_path: See `ResourcesStore`.
+        place: See `ResourcesStore`.
         log: Where lines go; nowhere by default.
         clock: Where times come from.
         slow_query_ms: From how many milliseconds on a query is logged as slow.
         on_io_error: See `ResourcesStore`.
+        master_keys: What protects API keys and secrets; by default a key that lasts as long as this object.
     """
 
     def __init__(
         self,
-        url_or_path: str | Path,
+        place: str | Path,
         *,
         log: Log | None = None,
         clock: Clock | None = None,
         slow_query_ms: float = SLOW_QUERY_MS,
         on_io_error: Callable[[], None] | None = None,
+        master_keys: Callable[[], MasterKeys] | None = None,
     ) -> None:
-        self._log = log or NullLog()
-        self._slow_query_ms = slow_query_ms
-        self._store = ResourcesStore(url_or_path, clock=clock, observe=self._observe, on_io_error=on_io_error)
+        lines = RequestLog(log or NullLog(), slow_query_ms)
+        store = ResourcesStore(place, clock=clock, observe=lines.observe, on_io_error=on_io_error, master_keys=master_keys)
+        super().__init__(store, lines)
         self._schemas: OrderedDict[tuple[str, str], InputSchema] = OrderedDict()
         self._schemas_lock = threading.Lock()
 
+    @property
+    def place(self) -> str:
+        """Where the registry lives, as it may be shown."""
+        return self._store.name
+
     def close(self) -> None:
-        """Close the file."""
+        """Close all connections."""
         self._store.close()
 
-    # ----------------------------------------------------------------------------------------------------- definitions
+    # --- definitions -----------------------------------------------------------------------------------------------------
+
+    def put_bundle(self, sha256: str, content: BundleContent, *, workspace_id: str = DEFAULT_WORKSPACE) -> bool:
+        """Register a code bundle, so that definitions of the workspace may name it; whether it is new."""
+        with self._log.request("put_bundle", workspace_id=workspace_id):
+            check_name(workspace_id, "workspace")
+            checks.check_sha256(sha256)
+            checks.check_bundle(content)
+            created = self._store.put_bundle(sha256, content, workspace_id=workspace_id)
+            if created:
+                actions = len(content.targets) + len(content.pickles)
+                message = f"code bundle {sha256[:12]} with {actions} actions registered"
+                self._log.done("bundle_created", message, workspace_id=workspace_id, sha256=sha256)
+            return created
+
+    def get_bundle(self, sha256: str, *, workspace_id: str = DEFAULT_WORKSPACE) -> BundleRecord:
+        """What a registered code bundle holds."""
+        with self._log.request("get_bundle", workspace_id=workspace_id):
+            checks.check_sha256(sha256)
+            return self._store.get_bundle(sha256, workspace_id=workspace_id)
 
     def put_definition(self, definition: bytes, *, workspace_id: str = DEFAULT_WORKSPACE) -> str:
         """Register a workflow (its file form, as JSON); returns its version, the same for the same content.
 
         Raises:
             DefinitionError: It has no usable name or input schema, or is too large.
+            ActionNotFoundError: An action is not in its code bundle.
+            NotFoundError: There is no such workspace, or its code bundle is not registered there.
         """
-        with self._logged("put_definition", workspace_id=workspace_id):
+        with self._log.request("put_definition", workspace_id=workspace_id):
             check_name(workspace_id, "workspace")
-            if len(definition) > DEFINITION_BYTES_MAX:
-                raise DefinitionError(f"a definition of {len(definition):,} bytes exceeds {DEFINITION_BYTES_MAX:,}: split it")
+            if len(definition) > checks.DEFINITION_BYTES_MAX:
+                limit = f"{checks.DEFINITION_BYTES_MAX:,}"
+                raise DefinitionError(f"a definition of {len(definition):,} bytes exceeds {limit}: split it")
             value = decode(definition)
             if isinstance(value, dict):
                 InputSchema.of(str(value.get("name")), value.get("input"))
+                bundle = self._bundle_of(value, workspace_id)
+                checks.check_actions(value, bundle)
             version, created = self._store.put_definition(definition, workspace_id=workspace_id)
             if created:
                 message = f"workflow {value['name']!r} version {version[:12]} registered"
-                self._log.info("definition_created", message, workspace_id=workspace_id, version=version)
+                self._log.done("definition_created", message, workspace_id=workspace_id, version=version)
             return version
 
+    def _bundle_of(self, definition: dict[str, Any], workspace_id: str) -> BundleContent | None:
+        sha256 = definition.get("bundle")
+        if sha256 is None:
+            return None
+        return self._store.get_bundle(checks.check_sha256(str(sha256)), workspace_id=workspace_id).content
+
     def get_definition(self, name: str, version: str | None = None, *, workspace_id: str = DEFAULT_WORKSPACE) -> DefinitionRecord:
-        """One version of a workflow, by default the one that was registered last."""
-        with self._logged("get_definition", workspace_id=workspace_id):
+        """One version of a workflow, by default (or by `latest`) the one that was registered last."""
+        with self._log.request("get_definition", workspace_id=workspace_id):
+            self._check_reference(workspace_id, name, version)
             return self._store.get_definition(name, version, workspace_id=workspace_id)
 
-    def list_definitions(self, *, workspace_id: str = DEFAULT_WORKSPACE, name: str | None = None) -> list[DefinitionRecord]:
-        """The versions of a workflow, or of all workflows of a workspace; newest first."""
-        with self._logged("list_definitions", workspace_id=workspace_id):
-            return self._store.list_definitions(workspace_id=workspace_id, name=name)
+    def list_definitions(
+        self, *, workspace_id: str = DEFAULT_WORKSPACE, name: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> DefinitionPage:
+        """The versions of a workflow, or of all workflows of a workspace, without their content; newest first."""
+        with self._log.request("list_definitions", workspace_id=workspace_id):
+            self._check_reference(workspace_id, name, None)
+            return self._store.list_definitions(workspace_id=workspace_id, name=name, limit=limit, cursor=cursor)
 
-    # ---------------------------------------------------------------------------------------------------------- starts
+    @staticmethod
+    def _check_reference(workspace_id: str, name: str | None, version: str | None) -> None:
+        check_name(workspace_id, "workspace")
+        if name is not None:
+            check_name(name, "workflow")
+        if version not in {None, LATEST}:
+            checks.check_text(str(version), "a version", checks.KEY_MAX)
+
+    # --- starts ----------------------------------------------------------------------------------------------------------
 
     def start_run(self, request: StartRequest) -> tuple[RunRecord, bool]:
         """Create a queued run, or find the one that this request created before; see `ResourcesStore.create_run`.
@@ -170,10 +186,11 @@ class ResourcesService:
             InputError: The input breaks the workflow's schema, is no JSON or too large. Nothing was written.
             KeyConflictError: The key (or run id) belongs to another start.
             DefinitionError: The workflow, or this version of it, is not registered; or a name or label is malformed.
+            NotFoundError: There is no such workspace or project.
         """
-        with self._logged("start_run", workspace_id=request.workspace_id, project_id=request.project_id):
-            _check_request(request)
-            value = _decode_input(request)
+        with self._log.request("start_run", workspace_id=request.workspace_id, project_id=request.project_id):
+            checks.check_start(request)
+            value = checks.decoded_input(request)
             if found := self._store.started_before(request):
                 # Before the schema: a repetition holds even if a newer version would refuse the input.
                 return found, False
@@ -181,15 +198,16 @@ class ResourcesService:
             run, created = self._store.create_run(request)
             if created:
                 where = {"trace_id": run.run_id, "workspace_id": run.workspace_id, "project_id": run.project_id}
-                self._log.info("run_created", f"run of {run.workflow_name!r} queued", version=run.workflow_version, **where)
+                self._log.done("run_created", f"run of {run.workflow_name!r} queued", version=run.workflow_version, **where)
             return run, created
 
     def _input_schema(self, request: StartRequest) -> InputSchema:
         version = request.workflow_version
-        if version not in {None, LATEST} and (known := self._known_schema(request.workspace_id, version)):
+        if version not in {None, LATEST} and (known := self._known_schema(request, str(version))):
             return known
+        self._check_reference(request.workspace_id, request.workflow_name, version)
         found = self._store.get_definition(request.workflow_name, version, workspace_id=request.workspace_id)
-        if known := self._known_schema(request.workspace_id, found.version):
+        if known := self._known_schema(request, found.version):
             return known
         schema = InputSchema.of(found.name, decode(found.definition).get("input"))
         with self._schemas_lock:
@@ -198,108 +216,55 @@ class ResourcesService:
                 self._schemas.popitem(last=False)
         return schema
 
-    def _known_schema(self, workspace_id: str, version: str) -> InputSchema | None:
+    def _known_schema(self, request: StartRequest, version: str) -> InputSchema | None:
         with self._schemas_lock:
-            return self._schemas.get((workspace_id, version))
+            return self._schemas.get((request.workspace_id, version))
 
-    # ------------------------------------------------------------------------------------------------ for coordinators
+    # --- for coordinators ------------------------------------------------------------------------------------------------
 
-    def take_epoch(self, run_id: str, known: int, placement: dict[str, Any] | None) -> int:
-        """A new epoch for a run's coordinator, above all earlier ones and above `known`."""
-        with self._logged("take_epoch", trace_id=run_id):
-            epoch = self._store.take_epoch(run_id, known, placement)
-            self._log.info("epoch_taken", f"epoch {epoch}", trace_id=run_id, epoch=epoch, placement=placement)
+    def take_epoch(self, run_id: str, known: int, placement: dict[str, Any] | None, *, expected: int | None = None) -> int:
+        """A new epoch for a run's coordinator, above all earlier ones and above `known`; see `ResourcesStore.take_epoch`."""
+        with self._log.request("take_epoch", trace_id=run_id):
+            epoch = self._store.take_epoch(run_id, known, placement, expected=expected)
+            self._log.done("epoch_taken", f"epoch {epoch}", trace_id=run_id, epoch=epoch, placement=placement)
             return epoch
 
     def report(self, run_id: str, epoch: int, projection: RunProjection) -> bool:
         """Note what a run's coordinator reports; see `ResourcesStore.report`."""
-        with self._logged("report", trace_id=run_id):
+        with self._log.request("report", trace_id=run_id):
             return self._store.report(run_id, epoch, projection)
 
     def release_placement(self, run_id: str, epoch: int) -> bool:
         """Note that the coordinator of this epoch is gone."""
-        with self._logged("release_placement", trace_id=run_id):
+        with self._log.request("release_placement", trace_id=run_id):
             return self._store.release_placement(run_id, epoch)
 
     def take_service_epoch(self, name: str) -> int:
         """The next instance number of a service."""
-        with self._logged("take_service_epoch"):
+        with self._log.request("take_service_epoch"):
             return self._store.take_service_epoch(name)
 
-    # ----------------------------------------------------------------------------------------------------------- reads
+    # --- reads -----------------------------------------------------------------------------------------------------------
 
     def get_run(self, ref: str, *, workspace_id: str = DEFAULT_WORKSPACE) -> RunRecord:
         """The run with this id, or whose id alone begins so, or the `latest`."""
-        with self._logged("get_run", workspace_id=workspace_id):
+        with self._log.request("get_run", workspace_id=workspace_id):
             return self._store.resolve_run(ref, workspace_id=workspace_id)
 
     def find_run(self, key: str, *, workspace_id: str = DEFAULT_WORKSPACE) -> RunRecord | None:
         """The run that was started with this key, if any."""
-        with self._logged("find_run", workspace_id=workspace_id):
+        with self._log.request("find_run", workspace_id=workspace_id):
+            checks.check_key(key)
             return self._store.find_run(key, workspace_id=workspace_id)
 
-    def list_runs(
-        self,
-        *,
-        workspace_id: str = DEFAULT_WORKSPACE,
-        status: str | None = None,
-        workflow: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> RunPage:
+    def list_runs(self, wanted: RunFilter | None = None, *, limit: int = 50, cursor: str | None = None, **fields: Any) -> RunPage:
         """Runs of a workspace, newest first; see `Reads.list_runs`."""
-        with self._logged("list_runs", workspace_id=workspace_id):
-            return self._store.list_runs(workspace_id=workspace_id, status=status, workflow=workflow, limit=limit, cursor=cursor)
+        with self._log.request("list_runs"):
+            meant = wanted or RunFilter.of(**fields)
+            checks.check_filter(meant)
+            return self._store.list_runs(meant, limit=limit, cursor=cursor)
 
     def unfinished(self) -> list[RunRecord]:
         """All runs that no coordinator has reported as ended, oldest first."""
-        with self._logged("unfinished"):
+        with self._log.request("unfinished"):
             return self._store.unfinished()
-
-    # ------------------------------------------------------------------------------------------------------------ logs
-
-    @contextmanager
-    def _logged(self, request: str, **where: Any) -> Iterator[None]:
-        """One line for whatever refuses or breaks a request."""
-        try:
-            yield
-        except InputError as error:
-            # Not the message: it quotes the input, which may hold what no log should.
-            message = f"the input of a run was refused, at {error.pointer or '(the whole)'}"
-            self._log.warning("input_rejected", message, request=request, pointer=error.pointer, **where)
-            raise
-        except (StorageError, ServiceUnavailableError) as error:
-            self._log.error("db_error", str(error), request=request, error=error, **where)
-            raise
-        except WonderError as error:
-            event_type = next((name for kind, name in _REFUSALS if isinstance(error, kind)), "validation_failed")
-            self._log.warning(event_type, str(error), request=request, **where)
-            raise
-
-    def _observe(self, query: str, duration_ms: float) -> None:
-        if duration_ms >= self._slow_query_ms:
-            self._log.warning("db_query_slow", f"{query} took {duration_ms:.0f} ms", duration_ms=duration_ms, query=query)
-
-
-def _check_request(request: StartRequest) -> None:
-    check_name(request.workspace_id, "workspace")
-    check_name(request.project_id, "project")
-    check_name(request.workflow_name, "workflow")
-    if request.key is not None and not (1 <= len(request.key) <= KEY_MAX and request.key.isprintable()):
-        raise WonderError(f"key {request.key[:80]!r} cannot be used: 1 to {KEY_MAX} printable characters")
-    if request.depth < 0:
-        raise WonderError(f"a run cannot be nested {request.depth} deep: 0 is a run that no other has started")
-    if len(request.labels) > LABELS_MAX or any(len(text) > LABEL_CHARS_MAX for pair in request.labels.items() for text in pair):
-        raise WonderError(f"a run has at most {LABELS_MAX} labels, of at most {LABEL_CHARS_MAX} characters")
-
-
-def _decode_input(request: StartRequest) -> Any:
-    where = f"input of workflow {request.workflow_name!r}"
-    if (size := len(request.input)) > INPUT_BYTES_MAX:
-        raise InputError(f"{where} has {size:,} bytes, more than {INPUT_BYTES_MAX:,}: put the data into a file and pass its name")
-    try:
-        value = decode(request.input)
-        check_json(value)
-    except PayloadError as error:
-        raise InputError(f"{where}: {error}") from None
-    return value

@@ -46,6 +46,10 @@ class Layout:
         """The log store, and its archive."""
         self.resources: Final = self.root / "resources.sqlite"
         """Workspaces, definitions, the truth about runs."""
+        self.resources_url: Final = self.root / "resources.url"
+        """Where those are when they are not in that file: a PostgreSQL."""
+        self.master_key: Final = self.root / "master.key"
+        """What API keys and stored secrets are protected with, unless the environment holds it."""
 
     def __repr__(self) -> str:
         return f"Layout({str(self.root)!r})"

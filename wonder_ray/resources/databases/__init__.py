@@ -1,0 +1,1 @@
+"""Where a registry can live: one SQLite file, or a PostgreSQL database."""
