@@ -43,7 +43,7 @@ ARROWS: Final = {
     "run_places": frozenset({"state"}),  # parts of that
     "run_limits": frozenset({"run_places", "state"}),
     "run_index": frozenset({"run_limits", "run_places", "state"}),  # what is derived from a run's state
-    "run_state": frozenset({"errors", "run_index", "state", "values"}),  # one run's state, indexed for planners
+    "run_state": frozenset({"errors", "run_index", "run_places", "state", "values"}),  # one run's state, indexed for planners
     "fold": (MODEL | {"errors", "ids", "values"}) - {"fold"},  # events to state
     "planning": MODEL | {"errors", "ids", "values"},  # state and facts to decisions
     # The services: each owns one thing, and they meet only in the coordinator and above.

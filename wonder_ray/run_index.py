@@ -18,7 +18,7 @@ from wonder_ray.run_places import Locks, Places, drop
 from wonder_ray.state import HELD_OPEN, TERMINAL_TOKEN, WAITS, Fanout, Group, GroupStatus, Token, TokenStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 _WAITING = TokenStatus.WAITING_FOR_SIBLINGS
 _PENDING = TokenStatus.PENDING
@@ -264,16 +264,6 @@ class Index:
         if not queue:
             del self.ready[node_id]
         return queue
-
-    def passed(self, now_us: int) -> Iterator[tuple[int, str]]:
-        """The entries of `due` whose time has come, in no order; looks at no more of the heap than at their successors."""
-        heap = self.due
-        places = [0]
-        while places:
-            place = places.pop()
-            if place < len(heap) and heap[place][0] <= now_us:
-                yield heap[place]
-                places += (2 * place + 1, 2 * place + 2)
 
     def drop_stale_due(self) -> None:
         """Let the head of `due` be something that still is due."""

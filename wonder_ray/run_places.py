@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from wonder_ray.state import TokenStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from wonder_ray.state import Token
 
@@ -131,3 +131,17 @@ def drop(found: dict[K, dict[str, None]], key: K, item: str) -> None:
     del items[item]
     if not items:
         del found[key]
+
+
+def passed(heap: list[tuple[int, str]], now_us: int) -> Iterator[tuple[int, str]]:
+    """The entries of a heap whose time has come, in no order; looks at no more of it than at their successors.
+
+    >>> sorted(passed([(1, "a"), (5, "b"), (2, "c")], 2))
+    [(1, 'a'), (2, 'c')]
+    """
+    places = [0]
+    while places:
+        place = places.pop()
+        if place < len(heap) and heap[place][0] <= now_us:
+            yield heap[place]
+            places += (2 * place + 1, 2 * place + 2)

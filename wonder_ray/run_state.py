@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from wonder_ray.run_index import Index
+from wonder_ray.run_places import passed
 from wonder_ray.state import ROOT_SCOPE, Child, Fanout, Group, Kept, Run, RunStatus, Token, TokenStatus, Undo
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class RunState:
 
     def due_items(self, now_us: int) -> list[str]:
         """Live tokens and open groups whose `due_us` has passed, earliest first."""
-        passed = sorted(set(self.index.passed(now_us)))
+        passed = sorted(set(passed(self.index.due, now_us)))
         return [item for due_us, item in passed if self.index.is_due(due_us, item)]
 
     def is_due(self, item: str) -> bool:
