@@ -35,7 +35,7 @@ def child_run_id(parent_id: str, token_id: str, attempt: int, now_us: int) -> st
     """The run id of an attempt's child run: derived, so that whoever repeats its start finds the same run.
 
     >>> child_run_id("run_0192f0c1a2b3_0123456789abcdef", "t_1", 1, 1_700_000_000_000_000)
-    'run_018bcfe56800_86a8e2fa66e0e48f'
+    'run_018bcfe56800_0faab1e6f4c4bc82'
     """
     text = "\x1f".join((parent_id, token_id, str(attempt)))
     return f"run_{now_us // 1000:012x}_{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"

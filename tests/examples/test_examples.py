@@ -5,40 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.core import CoreRun
-from wonder_ray.bundles.loader import BundleLoader
-from wonder_ray.definitions.models import ActionNode, WorkflowDefinition
+from tests.examples.in_process import in_process
 from wonder_ray.errors import WonderError
-from wonder_ray.examples import hello, sweep
-from wonder_ray.executor.context import TaskContext, task_context
-from wonder_ray.executor.protocol import ActionRef
-from wonder_ray.executor.results import to_json
+from wonder_ray.examples import agent, approval, hello, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from wonder_ray.planning import facts
+    from tests.core import CoreRun
     from wonder_ray.state import Token
-
-
-class InProcess(CoreRun):
-    """A run on the core with its real actions, each in the context that an executor gives it."""
-
-    def outcome(self, token: Token) -> facts.TaskFact:
-        context = TaskContext("run_1", token.node_id, token.id, token.attempt, token.epoch, f"run_1/{token.id}")
-        with task_context(context):
-            return super().outcome(token)
-
-
-def in_process(definition: WorkflowDefinition, **settings: Any) -> CoreRun:
-    return InProcess(definition, {n.id: resolved(n) for n in definition.nodes if isinstance(n, ActionNode)}, **settings)
-
-
-def resolved(node: ActionNode) -> Callable[..., Any]:
-    """What an executor would call, from the text in the definition; its result as it arrives."""
-    ref = ActionRef.parse(node.action)
-    fn = BundleLoader("unused").resolve(None, target=ref.target, name=ref.name)
-    return lambda **given: to_json(fn(**given))
 
 
 def oddest_first(flying: list[Token]) -> int:
@@ -58,9 +31,9 @@ def test_hello_greets_in_the_order_of_the_names() -> None:
     assert run.output == {"greetings": ["Hello, Zoe!", "Hello, Ada!", "Hello, Mo!"], "count": 3}
 
 
-@pytest.mark.parametrize("example", [hello, sweep])
-def test_examples_draw_no_warning(example: Any) -> None:
-    assert example.flow.problems() == []
+@pytest.mark.parametrize("flow", [hello.flow, sweep.flow, approval.flow, agent.flow, agent.lookup])
+def test_examples_draw_no_warning(flow: Any) -> None:
+    assert flow.problems() == []
 
 
 # --- sweep -----------------------------------------------------------------------------------------------------------
