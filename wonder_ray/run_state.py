@@ -104,8 +104,8 @@ class RunState:
 
     def due_items(self, now_us: int) -> list[str]:
         """Live tokens and open groups whose `due_us` has passed, earliest first."""
-        passed = sorted(set(passed(self.index.due, now_us)))
-        return [item for due_us, item in passed if self.index.is_due(due_us, item)]
+        found = sorted(set(passed(self.index.due, now_us)))
+        return [item for due_us, item in found if self.index.is_due(due_us, item)]
 
     def is_due(self, item: str) -> bool:
         """Whether a live token's, or an open group's, `due_us` has passed at `now_us`."""

@@ -13,7 +13,7 @@ from tests.cases.words import all_of, edge, node, workflow
 from tests.core import CoreRun, attempt_of
 from wonder_ray.definitions.models import Retry, WorkflowDefinition
 from wonder_ray.planning import facts
-from wonder_ray.run_index import Index
+from wonder_ray.run_places import passed
 from wonder_ray.state import TERMINAL_TOKEN, ErrorRecord, TokenStatus
 
 LOST = ErrorRecord("WorkerDied", "the worker died", kind="lost")
@@ -294,7 +294,7 @@ def test_a_result_that_ends_a_member_cancelled_in_the_same_turn_is_refused() -> 
     now_us=st.integers(-1, 60),
 )
 def test_what_is_due_is_found_at_the_top_of_the_heap(entries: list[tuple[int, str]], now_us: int) -> None:
-    index = Index({}, {}, {})
+    heap: list[tuple[int, str]] = []
     for entry in entries:
-        heapq.heappush(index.due, entry)
-    assert sorted(index.passed(now_us)) == sorted(entry for entry in entries if entry[0] <= now_us)
+        heapq.heappush(heap, entry)
+    assert sorted(passed(heap, now_us)) == sorted(entry for entry in entries if entry[0] <= now_us)
