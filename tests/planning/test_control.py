@@ -47,6 +47,15 @@ def test_a_guarded_node_starts_when_the_state_allows_it() -> None:
     assert run.completed == {"a": 1, "b": 1, "first": 1, "open": 1, "second": 1, "shut": 1}
 
 
+def test_a_task_that_has_started_is_made_again_whatever_its_guard_says_by_then() -> None:
+    run = started(milestone())
+    for node in ("a", "first", "second"):
+        run.finish(node)
+    run.crash()
+    run.run_on()
+    assert run.completed["b"] == 1
+
+
 def test_a_milestone_that_has_passed_fails_the_node_that_waits_for_it() -> None:
     run = started(milestone(), room=1)
     for node in ("a", "first", "second"):

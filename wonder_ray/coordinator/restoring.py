@@ -64,4 +64,4 @@ def _taken_over(token: Token) -> Token:
         return token
     if token.status in _UNDER_WAY:
         token = msgspec.structs.replace(token, status=TokenStatus.PENDING, due_us=None)
-    return msgspec.structs.replace(token, attempt=0, input=None, epoch=0, child_id=None)
+    return msgspec.structs.replace(token, attempt=0, failures={}, input=None, epoch=0, child_id=None)

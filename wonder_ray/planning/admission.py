@@ -52,8 +52,11 @@ class Admission:
         self._queued: set[str] = set()
 
     def admit(self, node: NodeSpec, token: Token) -> tuple[bool, list[Decision]]:
-        """Whether a token starts now, and the decisions that come before; those of one that has to wait, or fails, otherwise."""
-        if not is_constrained(node):
+        """Whether a token starts now, and the decisions that come before; those of one that has to wait, or fails, otherwise.
+
+        A token that has started before, and is made again, holds its locks still; its guard spoke of that start.
+        """
+        if token.attempt or not is_constrained(node):
             return True, []
         try:
             if node.guard is not None and not guard_holds(self._state, node, token):
