@@ -48,6 +48,7 @@ class CoreRun:
         crash_at: Lose it after this turn only.
         trace: Collect trace events.
         checked: Check the invariants after every turn (else at the end only).
+        run_id: The run's id.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class CoreRun:
         crash_at: int | None = None,
         trace: bool = False,
         checked: bool = True,
+        run_id: str = RUN_ID,
     ) -> None:
         self.definition = definition
         self.graph = compile_graph(definition)
@@ -69,7 +71,7 @@ class CoreRun:
         self.clock = SimulatedClock()
         self.disk = MemoryDisk()
         self.store = MemoryRunStore(self.disk)
-        self.state = new_state(RUN_ID)
+        self.state = new_state(run_id)
         self.tracer = Tracer(0) if trace else None
         self.machine = Machine(self.graph, self.state, epoch=1, tracer=self.tracer)
         self.flying: list[Token] = []

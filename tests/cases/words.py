@@ -76,6 +76,13 @@ def fail_at_three(value: Any) -> Any:
     return value
 
 
+def three_if(mended: Any) -> int:
+    """Three; fails as long as it is not mended."""
+    if not mended:
+        raise ActionError("Broken", "not mended yet")
+    return 3
+
+
 # --- words ---------------------------------------------------------------------------------------------------------
 
 

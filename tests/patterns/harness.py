@@ -11,34 +11,42 @@ from __future__ import annotations
 import random
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tests.cases.words import action
-from tests.core import CoreRun, every_order
+from tests.core import every_order
+from tests.patterns.reading import Reading
 from wonder_ray.definitions.models import ActionNode
 from wonder_ray.definitions.validation import validate
+from wonder_ray.errors import CommandRefusedError
 from wonder_ray.planning import facts
-from wonder_ray.state import TERMINAL_RUN, TERMINAL_TOKEN, Token
+from wonder_ray.state import TERMINAL_RUN, ErrorRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from wonder_ray.coordinator.machine import Turn
     from wonder_ray.definitions.models import WorkflowDefinition
+    from wonder_ray.state import Child, Token
 
     Pick = Callable[[Sequence[object]], int]
 
-MOST: Final = 1500
+MOST: Final = 500
 """Courses that are tried one by one; where there are more, chance takes over."""
 BEYOND: Final = 150
 """Random courses where not all can be tried."""
 TIME: Final = "time"
 """The name of the move in which time passes until something is due."""
-STARTS: Final = frozenset({"task.dispatched", "gate.opened", "signal.awaited", "timer.set"})
-
+CHILD_STARTS: Final = "child starts"
+CHILD_ENDS: Final = "child ends"
+"""The move in which a run hears that a child of it has ended."""
+CHILD_STOPS: Final = "child stops"
+"""The move in which a child run is told to end."""
 PLAIN: Final = frozenset({"tests.cases.words:echo", "tests.cases.words:fail_always"})
 """What the tasks of a pattern may do: return what they are given, or fail."""
-STOPS: Final = frozenset({"token.completed", "token.failed", "token.timed_out", "token.cancelled", "token.requeued"})
+ENDED: Final = frozenset(str(status) for status in TERMINAL_RUN)
+ENDED_OR_WAITING: Final = ENDED | {"waiting", "paused"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Pattern:
     """The part of the graph model that carries it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Event:
     """Something that somebody outside does once, at any moment from `when` on."""
 
@@ -61,29 +69,31 @@ class Event:
     """Whether it may happen yet."""
 
 
-class Late(NamedTuple):
-    """A task that was withdrawn, and whose result comes all the same."""
-
-    token: Token
-
-
 class Move(NamedTuple):
     """One thing that can happen next."""
 
     name: str
-    """A node's id for its result (`late:` and that for one that is not wanted any more), an event's name, or `TIME`."""
-    what: Token | Late | Event | None
+    """A node's id for its result, an event's name, `TIME`, or `CHILD_STARTS`, `CHILD_ENDS` and `CHILD_STOPS`; for what happens
+    in a child run, its workflow's name stands before it: `child/a`."""
+    make: Callable[[], facts.Fact | None]
+    """Makes it; gives what the run is to be told of it, if anything."""
+    alone: bool = False
+    """Whether it meets no other in one turn."""
+    late: bool = False
+    """Whether it is the result of a task that nobody waits for any more."""
 
 
-class Course(CoreRun):
+class Course(Reading):
     """A run in which the surroundings choose each next move.
 
     Args:
         pick: Given the moves that are possible, says which is made.
         events: What may come from outside.
+        workflows: What child runs may be of, beside the workflow itself.
         batched: Whether two moves may meet in one turn, as messages do in a drained mailbox.
-        late: Whether the results of withdrawn tasks come all the same, later.
+        late: Whether the results of tasks that were withdrawn, or whose coordinator was lost, come all the same, later.
         known: How many choices are as in a course before, whose audits need not be repeated.
+        depth: How many runs are above it.
     """
 
     def __init__(
@@ -92,38 +102,53 @@ class Course(CoreRun):
         *,
         pick: Pick,
         events: Sequence[Event] = (),
+        workflows: Sequence[WorkflowDefinition] = (),
         batched: bool = False,
         late: bool = False,
         known: int = 0,
+        depth: int = 0,
         **how: Any,
     ) -> None:
         actions = {node.id: node.action for node in definition.nodes if isinstance(node, ActionNode)}
         assert set(actions.values()) <= PLAIN, "a pattern is carried by the graph, not by code in an action"
         super().__init__(definition, {node_id: action(ref) for node_id, ref in actions.items()}, **how)
         self.moves: list[str] = []
-        """The names of the moves made, in order."""
+        """The names of the moves made, in order; results that came too late are none."""
         self.turn_of_move: list[int] = []
         """The turn in which each was made."""
-        self.to_come = list(events)
+        self.refusals: list[str] = []
+        """The names of the events that were refused, in order."""
+        self.family: dict[str, Course] = {}
+        """Its child runs, by their ids."""
+        self._to_come = list(events)
+        self._workflows = {other.name: other for other in (definition, *workflows)}
+        self._told_to_stop: set[str] = set()
+        self._withdrawn: list[Token] = []
         self._pick = pick
         self._batched = batched
         self._late = late
-        self._withdrawn: list[Late] = []
+        self._depth = depth
+        self._how = how
         self._known = known
         self._choices = 0
         self._checks = self._checked
+
+    def start(self, value: Any = None) -> None:
+        """The first turn."""
+        name = self.definition.name
+        self.turn(facts.StartRun(input=value, workflow_name=name, workflow_version="v", depth=self._depth))
 
     def step(self) -> bool:
         """One more turn; False when nothing more can happen."""
         moves = self.possible()
         if not moves:
-            if self.state.run.status in TERMINAL_RUN or not self.state.index.ready:
+            if self.status in ENDED_OR_WAITING or not self.state.index.ready:
                 return False
             self.turn(facts.Alarm())  # what was withdrawn has left room
             return True
         made = [moves[self._choose(moves)]]
-        if self._batched and made[0].what is not None:
-            rest = [move for move in moves if move is not made[0] and move.what is not None]
+        if self._batched and not made[0].alone:
+            rest = [move for move in moves if move is not made[0] and not move.alone]
             another = self._choose([None, *rest])
             made.extend(rest[another - 1 : another] if another else ())
         self.make(*made)
@@ -131,46 +156,27 @@ class Course(CoreRun):
 
     def possible(self) -> list[Move]:
         """The moves that can be made now."""
-        results = [Move(token.node_id, token) for token in self.flying]
-        results += [Move(f"late:{late.token.node_id}", late) for late in self._withdrawn]
-        if self.state.run.status in TERMINAL_RUN:
-            return results
-        events = [Move(event.name, event) for event in self.to_come if event.when(self)]
-        time = [] if self.state.next_due_us() is None else [Move(TIME, None)]
-        return [*results, *events, *time]
+        moves = [Move(token.node_id, partial(self._come_back, token)) for token in self.flying]
+        moves += [Move(token.node_id, partial(self._come_late, token), late=True) for token in self._withdrawn]
+        for child in self.children.values():
+            moves += self._moves_of(child)
+        if self.status not in ENDED:
+            moves += [Move(event.name, partial(self._happen, event)) for event in self._to_come if event.when(self)]
+            if self.state.next_due_us() is not None:
+                moves.append(Move(TIME, self._pass, alone=True))
+        return moves
 
-    def make(self, *moves: Move) -> Turn:
+    def make(self, *moves: Move) -> None:
         """Make these moves, in one turn."""
-        batch: list[facts.Fact] = []
         for move in moves:
-            match move.what:
-                case Token() as token:
-                    self.flying = [other for other in self.flying if other is not token]
-                    batch.append(self.outcome(token))
-                case Late() as late:
-                    self._withdrawn = [other for other in self._withdrawn if other is not late]
-                    batch.append(self.outcome(late.token))
-                case Event() as event:
-                    batch.append(event.fact)
-                    self.to_come.remove(event)
-                case _:
-                    due_us = self.state.next_due_us()
-                    assert due_us is not None, "time passes, and nothing is due"
-                    self._wait_until(due_us)
-                    batch.append(facts.Alarm())
-            self.moves.append(move.name)
-            self.turn_of_move.append(self.turns + 1)
-        return self.turn(*batch)
-
-    def name(self, *names: str) -> Turn:
-        """Make the moves of these names, in one turn; the first of each name that is possible."""
-        moves = self.possible()
-        chosen: list[Move] = []
-        for name in names:
-            found = next((move for move in moves if move.name == name and move not in chosen), None)
-            assert found is not None, f"{name!r} cannot happen now; possible are {[move.name for move in moves]}"
-            chosen.append(found)
-        return self.make(*chosen)
+            if not move.late:
+                self.moves.append(move.name)
+                self.turn_of_move.append(self.turns + 1)
+        batch = [(move, fact) for move in moves if (fact := move.make()) is not None]
+        if batch:
+            turn = self.turn(*(fact for _, fact in batch))
+            replies = zip(batch, turn.replies, strict=True)
+            self.refusals += [move.name for (move, _), reply in replies if isinstance(reply, CommandRefusedError)]
 
     def turn(self, *batch: facts.Fact) -> Turn:
         """One turn, audited unless a course before was the same so far."""
@@ -178,34 +184,19 @@ class Course(CoreRun):
         before = [copy(token) for token in self.flying] if self._late else []
         turn = super().turn(*batch)
         withdrawn = set(turn.withdrawn)
-        self._withdrawn.extend(Late(token) for token in before if (token.id, token.attempt) in withdrawn)
+        self._withdrawn.extend(token for token in before if (token.id, token.attempt) in withdrawn)
         return turn
 
     def crash(self) -> None:
-        """Lose the coordinator, and with it what came too late for it."""
-        self._withdrawn = []
+        """Lose the coordinator; what its tasks return comes too late, if it comes."""
+        lost = [copy(token) for token in self.flying]
         super().crash()
+        if self._late and not self._crash_every_turn:  # where every turn has them, they would never come to an end
+            self._withdrawn.extend(lost)
 
     def _choose(self, among: Sequence[object]) -> int:
         self._choices += 1
         return self._pick(among)
-
-    # --- reading -------------------------------------------------------------------------------------------------
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Node -> how often it completed, for nodes that did."""
-        return dict(self.completed)
-
-    @property
-    def live(self) -> list[tuple[str, str]]:
-        """(node, status) of the tokens that have not ended, oldest first."""
-        return [(token.node_id, str(token.status)) for token in self.tokens() if token.status not in TERMINAL_TOKEN]
-
-    @property
-    def cancelled(self) -> list[str]:
-        """The nodes whose tokens were cancelled, in that order."""
-        return [row["node_id"] for row in self.events("token.cancelled")]
 
     @property
     def meetings(self) -> list[set[str]]:
@@ -215,72 +206,71 @@ class Course(CoreRun):
             turns.setdefault(turn, set()).add(move)
         return [names for names in turns.values() if len(names) > 1]
 
-    def merged(self, target: str) -> list[Any]:
-        """What each firing of a join has merged into a target."""
-        writes = (write for row in self.events("branches.merged") for write in row["writes"])
-        return [write["value"] for write in writes if write["target"] == target]
+    # --- what can happen -----------------------------------------------------------------------------------------
 
-    def tokens(self, *nodes: str, parent: Token | None = None) -> list[Token]:
-        """The tokens of some nodes (else of all) that come from one token (else from any), oldest first."""
-        return sorted(
-            (
-                token
-                for token in self.state.tokens.values()
-                if token.node_id in (nodes or (token.node_id,)) and (parent is None or token.parent_id == parent.id)
-            ),
-            key=lambda token: token.ordinal,
-        )
+    def _come_back(self, token: Token) -> facts.Fact:
+        self.flying = [other for other in self.flying if other is not token]
+        return self.outcome(token)
 
-    def begin(self, token: Token) -> int:
-        """The sequence number at which the work of a token began, for the first time."""
-        rows = (row for row in self.rows if row["event_type"] in STARTS and row["token_id"] == token.id)
-        return int(next(rows)["sequence_number"])
+    def _come_late(self, token: Token) -> facts.Fact:
+        self._withdrawn = [other for other in self._withdrawn if other is not token]
+        return self.outcome(token)
 
-    def end(self, token: Token) -> int:
-        """The sequence number at which a token completed."""
-        rows = (row for row in self.rows if row["event_type"] == "token.completed" and row["token_id"] == token.id)
-        return int(next(rows)["sequence_number"])
+    def _happen(self, event: Event) -> facts.Fact:
+        self._to_come.remove(event)
+        return event.fact
 
-    def starts(self, *nodes: str) -> list[int]:
-        """The sequence numbers at which the work of each token of some nodes began, in order."""
-        begun: dict[str, int] = {}
-        for row in self.rows:
-            if row["event_type"] in STARTS and row["node_id"] in nodes:
-                begun.setdefault(row["token_id"], row["sequence_number"])
-        return list(begun.values())
+    def _pass(self) -> facts.Fact:
+        due_us = self.state.next_due_us()
+        assert due_us is not None, "time passes, and nothing is due"
+        self._wait_until(due_us)
+        return facts.Alarm()
 
-    def ends(self, *nodes: str) -> list[int]:
-        """The sequence numbers at which tokens of some nodes completed, in order."""
-        rows = (row for row in self.rows if row["event_type"] == "token.completed")
-        return [row["sequence_number"] for row in rows if row["node_id"] in nodes]
+    def _moves_of(self, child: Child) -> list[Move]:
+        """What can happen in a child run, and between it and this one."""
+        run = self.family.get(child.id)
+        if run is None and child.cancelled is None:
+            return [Move(CHILD_STARTS, partial(self._start_child, child))]
+        if run is None or run.status in ENDED:
+            return [Move(CHILD_ENDS, partial(self._end_child, child))]
+        moves = [Move(f"{child.workflow}/{move.name}", partial(run.make, move), alone=True) for move in run.possible()]
+        if child.cancelled is not None and child.id not in self._told_to_stop:
+            moves.append(Move(CHILD_STOPS, partial(self._stop_child, child, run), alone=True))
+        return moves
 
-    def sequence(self, *nodes: str) -> list[str]:
-        """Some nodes in the order in which their work began."""
-        begun = {at: node for node in nodes for at in self.starts(node)}
-        return [begun[at] for at in sorted(begun)]
+    def _start_child(self, child: Child) -> facts.Fact:
+        definition, others = self._workflows[child.workflow], list(self._workflows.values())
+        how: dict[str, Any] = self._how | {"run_id": child.id, "depth": self._depth + 1, "late": self._late}
+        run = self.family[child.id] = Course(definition, pick=self._pick, workflows=others, **how)
+        run.clock = self.clock
+        run.start(child.input)
+        return facts.ChildStarted(child_id=child.id, version="v")
 
-    def in_order(self, earlier: str, later: str) -> bool:
-        """Whether every completion of one node precedes every start of another."""
-        return max(self.ends(earlier), default=0) < min(self.starts(later), default=1 << 60)
+    def _end_child(self, child: Child) -> facts.Fact:
+        del self.children[child.id]
+        run = self.family.get(child.id)
+        if run is None:
+            return facts.ChildEnded(child_id=child.id, status="cancelled", error=ErrorRecord("Cancelled", "before its start"))
+        return facts.ChildEnded(child_id=child.id, status=run.status, output=run.output, error=run.error)
 
-    def keeps_step(self, earlier: str, later: str) -> bool:
-        """Whether the nth start of one node always follows the nth completion of another."""
-        ends, starts = self.ends(earlier), self.starts(later)
-        return len(starts) <= len(ends) and all(end < start for end, start in zip(ends, starts, strict=False))
+    def _stop_child(self, child: Child, run: Course) -> None:
+        self._told_to_stop.add(child.id)
+        run.turn(facts.CancelRun(reason=child.cancelled or ""))
 
-    def at_a_time(self, *nodes: str) -> int:
-        """The most tokens of some nodes whose work went on at the same time."""
-        most = 0
-        working: set[str] = set()
-        for row in self.rows:
-            if row.get("node_id") not in nodes:
-                continue
-            if row["event_type"] in STARTS:
-                working.add(row["token_id"])
-            elif row["event_type"] in STOPS:
-                working.discard(row["token_id"])
-            most = max(most, len(working))
-        return most
+
+def check_blocking(run: Course, *branches: str, needed: int, opener: str = "a", join: str = "join") -> int:
+    """Every activation fires in the turn in which it has its arrivals and all earlier ones have reset; how many had to wait.
+
+    The activations are those of one node of one branch, whose direct successors are `branches`.
+    """
+    reset = blocked = 0
+    for token in sorted(run.tokens(opener), key=run.end):
+        arrivals = sorted(run.end(branch) for branch in run.tokens(*branches, parent=token))
+        (fired,) = run.tokens(join, parent=token)
+        assert run.turn_at(run.begin(fired)) == run.turn_at(max(arrivals[needed - 1], reset))
+        blocked += arrivals[needed - 1] < reset
+        reset = max(reset, arrivals[-1])
+    return blocked
 
 
 def courses(

@@ -21,7 +21,7 @@ def test_each_task_follows_the_one_before() -> None:
 
 
 def test_nothing_follows_a_task_that_fails() -> None:
-    definition = workflow([node("a"), node("b", "fail_always"), node("c")], edge("a", "b"), edge("b", "c"))
+    definition = workflow(["a", node("b", "fail_always"), "c"], edge("a", "b"), edge("b", "c"))
     for run in courses(definition):
         assert run.status == "failed"
         assert run.counts == {"a": 1}

@@ -39,7 +39,7 @@ def test_only_the_first_tier_that_matches_is_split() -> None:
 
 
 def test_the_failure_of_one_branch_that_nothing_handles_ends_them_all() -> None:
-    definition = workflow([node("a"), node("b", "fail_always"), node("c")], edge("a", "b"), edge("a", "c"))
+    definition = workflow(["a", node("b", "fail_always"), "c"], edge("a", "b"), edge("a", "c"))
     for run in courses(definition, late=True):
         assert run.status == "failed"
         assert run.cancelled == ([] if run.completed["c"] else ["c"])

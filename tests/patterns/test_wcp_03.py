@@ -37,10 +37,35 @@ def test_a_branch_that_splits_again_makes_the_group_grow() -> None:
         assert all(run.in_order(branch, "join") for branch in ("b", "c1", "c2"))
 
 
+def test_a_branch_that_splits_under_the_same_name_makes_the_group_grow_as_well() -> None:
+    definition = workflow(
+        "a b c c1 join",
+        *(edge("a", branch, group="g") for branch in "bc"),
+        edge("c", "c1", spawn_count=2, group="g"),
+        *(edge(branch, "join", join=JOIN) for branch in ("b", "c1")),
+    )
+    for run in courses(definition):
+        assert run.counts == {"a": 1, "b": 1, "c": 1, "c1": 2, "join": 1}
+        assert run.in_order("b", "join")
+        assert run.in_order("c1", "join")
+
+
+def test_what_the_branches_give_is_collected_in_their_order() -> None:
+    join = all_of("g", append("state.all"))
+    definition = workflow(
+        ["a", *(node(branch, input={"value": f"'{branch}'"}) for branch in "bcd"), "join"],
+        *(edge("a", branch, group="g") for branch in "bcd"),
+        *(edge(branch, "join", join=join) for branch in "bcd"),
+        output={"all": "state.all"},
+    )
+    for run in courses(definition):
+        assert run.output == {"all": ["b", "c", "d"]}
+
+
 def test_branches_of_different_splits_do_not_mix() -> None:
     who = {"value": "index"}
     definition = workflow(
-        [node("a"), node("p"), node("b", input=who), node("c", input=who), node("join"), node("end")],
+        ["a", "p", node("b", input=who), node("c", input=who), "join", "end"],
         edge("a", "p", spawn_count=2, group="outer"),
         *(edge("p", branch, group="g") for branch in "bc"),
         *(edge(branch, "join", join=all_of("g", append("state.came"))) for branch in "bc"),
@@ -69,7 +94,7 @@ def test_each_round_of_a_loop_synchronizes_its_own_branches() -> None:
 
 def test_the_join_does_not_run_when_a_branch_fails() -> None:
     definition = workflow(
-        [node("a"), node("b"), node("c", "fail_always"), node("join")],
+        ["a", "b", node("c", "fail_always"), "join"],
         *(edge("a", branch, group="g") for branch in "bc"),
         *(edge(branch, "join", join=JOIN) for branch in "bc"),
     )

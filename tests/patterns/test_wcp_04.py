@@ -32,7 +32,7 @@ def test_the_first_branch_whose_condition_holds_is_taken_alone(b: bool, c: bool)
 
 def test_the_choice_is_made_anew_with_the_data_of_each_time() -> None:
     definition = workflow(
-        [node("choice", input={"value": "1"}, output={"state.n": "has(state.n) ? state.n + 1 : 1"}), node("again"), node("end")],
+        [node("choice", input={"value": "1"}, output={"state.n": "has(state.n) ? state.n + 1 : 1"}), "again", "end"],
         edge("choice", "again", when="state.n < input"),
         edge("choice", "end", priority=1),
         edge("again", "choice"),

@@ -32,7 +32,7 @@ def test_what_follows_runs_once_whichever_branch_was_taken(taken: str) -> None:
 def test_a_merge_point_may_be_passed_again_later() -> None:
     counter = {"state.n": "has(state.n) ? state.n + 1 : 1"}
     definition = workflow(
-        [node("choice", output=counter), node("b"), node("c"), node("merge"), node("end")],
+        [node("choice", output=counter), "b", "c", "merge", "end"],
         edge("choice", "b", when="state.n % 2 == 1"),
         edge("choice", "c", priority=1),
         edge("b", "merge"),

@@ -59,7 +59,7 @@ def test_each_round_of_a_loop_has_its_own_discriminator() -> None:
 
 def test_a_branch_that_fails_after_the_first_arrival_changes_nothing() -> None:
     definition = workflow(
-        [node("a"), node("b"), node("c", "fail_always"), node("join")],
+        ["a", "b", node("c", "fail_always"), "join"],
         *(edge("a", branch, group="g") for branch in "bc"),
         *(edge(branch, "join", join=JOIN) for branch in "bc"),
     )
@@ -70,7 +70,7 @@ def test_a_branch_that_fails_after_the_first_arrival_changes_nothing() -> None:
 
 
 def test_the_join_fails_when_no_branch_is_left_that_could_arrive() -> None:
-    nodes = [node("a"), node("b", "fail_always"), node("c", "fail_always"), node("join")]
+    nodes = ["a", node("b", "fail_always"), node("c", "fail_always"), "join"]
     edges = [edge("a", branch, group="g") for branch in "bc"] + [edge(branch, "join", join=JOIN) for branch in "bc"]
     for run in courses(workflow(nodes, *edges)):
         assert run.status == "failed"

@@ -18,7 +18,7 @@ PATTERN = Pattern(10, "Arbitrary Cycles", "transitions back; loops need no struc
 ON = {"state.at": "state.at + 1"}
 NEXT = "input[state.at]"
 DEFINITION = workflow(
-    [ComputeNode(id="start", output={"state.at": "0"}), node("p", output=ON), node("q", output=ON), node("x"), node("y")],
+    [ComputeNode(id="start", output={"state.at": "0"}), node("p", output=ON), node("q", output=ON), "x", "y"],
     edge("start", "p", when=f"{NEXT} == 'p'"),
     edge("start", "q", when=f"{NEXT} == 'q'", priority=1),
     edge("p", "q", when=f"{NEXT} == 'q'"),

@@ -12,7 +12,7 @@ from tests.patterns.harness import Pattern, courses
 
 PATTERN = Pattern(12, "Multiple Instances without Synchronization", "`spawn_count` or `foreach` without a join")
 DEFINITION = workflow(
-    [node("a"), node("each", input={"value": "item"}), node("after"), node("on")],
+    ["a", node("each", input={"value": "item"}), "after", "on"],
     edge("a", "each", foreach="input"),
     edge("a", "on"),
     edge("each", "after"),

@@ -10,7 +10,7 @@ from tests.patterns.harness import Pattern, courses
 
 PATTERN = Pattern(13, "Multiple Instances with a priori Design-Time Knowledge", "constant `spawn_count` with `all`")
 DEFINITION = workflow(
-    [node("a"), node("each", input={"value": "index"}), node("join"), node("end")],
+    ["a", node("each", input={"value": "index"}), "join", "end"],
     edge("a", "each", spawn_count=3, group="g"),
     edge("each", "join", join=all_of("g", append("state.all"))),
     edge("join", "end"),

@@ -15,7 +15,7 @@ PATTERN = Pattern(
     14, "Multiple Instances with a priori Run-Time Knowledge", "`foreach` with `all`; the empty list goes on at once"
 )
 DEFINITION = workflow(
-    [node("a", input={"value": "input"}, output={"state.items": "result"}), node("each", input={"value": "item"}), node("join")],
+    [node("a", input={"value": "input"}, output={"state.items": "result"}), node("each", input={"value": "item"}), "join"],
     edge("a", "each", foreach="state.items", group="g"),
     edge("each", "join", join=all_of("g", append("state.all"))),
     output={"all": "state.all"},
@@ -42,7 +42,7 @@ def test_what_is_no_list_fails_the_task_before_any_instance(value: object) -> No
 
 def test_instances_within_instances_are_waited_for_level_by_level() -> None:
     definition = workflow(
-        [node("a"), node("row"), node("cell", input={"value": "cell"}), node("row_end"), node("end")],
+        ["a", "row", node("cell", input={"value": "cell"}), "row_end", "end"],
         edge("a", "row", foreach="input", item="row", group="rows"),
         edge("row", "cell", foreach="row", item="cell", group="cells"),
         edge("cell", "row_end", join=all_of("cells", append("state.cells"))),

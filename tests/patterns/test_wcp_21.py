@@ -14,7 +14,7 @@ from wonder_ray.definitions.models import ComputeNode
 PATTERN = Pattern(21, "Structured Loop", "a transition back with a condition and `max_iterations`")
 COUNT = {"state.n": "has(state.n) ? state.n + 1 : 1"}
 WHILE = workflow(
-    [ComputeNode(id="test"), node("body", output=COUNT), node("end")],
+    [ComputeNode(id="test"), node("body", output=COUNT), "end"],
     edge("test", "body", when="(has(state.n) ? state.n : 0) < input"),
     edge("test", "end", priority=1),
     edge("body", "test"),
@@ -22,7 +22,7 @@ WHILE = workflow(
 )
 """The condition stands before the body."""
 REPEAT = workflow(
-    [node("body", output=COUNT), node("end")],
+    [node("body", output=COUNT), "end"],
     edge("body", "body", when="state.n < input"),
     edge("body", "end", priority=1),
     start=("body",),

@@ -42,7 +42,7 @@ def test_more_than_can_arrive_is_a_failure_and_no_wait() -> None:
 
 
 def test_branches_that_fail_are_tolerated_as_long_as_m_can_arrive() -> None:
-    nodes = [node("a"), node("b", "fail_always"), node("c"), node("d"), node("join")]
+    nodes = ["a", node("b", "fail_always"), "c", "d", "join"]
     for m, status in ((2, "completed"), (3, "failed")):
         definition = workflow(
             nodes,
@@ -52,6 +52,21 @@ def test_branches_that_fail_are_tolerated_as_long_as_m_can_arrive() -> None:
         for run in courses(definition):
             assert run.status == status
             assert len(run.starts("join")) == (status == "completed")
+
+
+def test_a_failure_that_is_not_tolerated_counts_before_the_join_has_fired_and_not_after() -> None:
+    definition = workflow(
+        ["a", node("b", "fail_always"), "c", "d", "join"],
+        *(edge("a", branch, group="g", tolerated_failures=0) for branch in "bcd"),
+        *(edge(branch, "join", join=m_of(2, "g")) for branch in "bcd"),
+    )
+    for run in courses(definition, late=True):
+        after = (
+            run.moves.index("b") > max(run.moves.index("c"), run.moves.index("d"))
+            if "d" in run.moves and "c" in run.moves
+            else False
+        )
+        assert run.status == ("completed" if after else "failed")
 
 
 def test_each_round_of_a_loop_counts_its_own_arrivals() -> None:

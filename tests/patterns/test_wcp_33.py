@@ -23,7 +23,7 @@ JOIN = all_of("incoming", append("state.taken"))
 def streams(xs: int, ys: int, join: Join = JOIN) -> WorkflowDefinition:
     """Some tokens arrive over one transition, some over another."""
     return workflow(
-        [node("a"), node("x", input={"value": "'x' + string(index)"}), node("y", input={"value": "'y'"}), node("join")],
+        ["a", node("x", input={"value": "'x' + string(index)"}), node("y", input={"value": "'y'"}), "join"],
         edge("a", "x", spawn_count=xs),
         edge("a", "y", spawn_count=ys),
         edge("x", "join", join=join),

@@ -10,7 +10,7 @@ from tests.patterns.harness import Pattern, courses
 
 PATTERN = Pattern(34, "Static Partial Join for Multiple Instances", "`foreach` with `m_of_n`, the rest absorbed")
 DEFINITION = workflow(
-    [node("a"), node("each", input={"value": "item"}), node("join"), node("end")],
+    ["a", node("each", input={"value": "item"}), "join", "end"],
     edge("a", "each", foreach="input", group="g"),
     edge("each", "join", join=m_of(2, "g", "absorb", append("state.came"))),
     edge("join", "end"),

@@ -15,7 +15,7 @@ PATTERN = Pattern(38, "General Synchronizing Merge", "`all` fires when nothing c
 INCOMING = all_of("incoming")
 COUNT = {"state.n": "has(state.n) ? state.n + 1 : 1"}
 DEFINITION = workflow(
-    [node("a"), node("b"), node("c", output=COUNT), node("away"), node("join"), node("end")],
+    ["a", "b", node("c", output=COUNT), "away", "join", "end"],
     edge("a", "b"),
     edge("a", "c"),
     edge("c", "c", when="state.n < input.loops"),
@@ -58,7 +58,7 @@ def test_a_merge_within_a_cycle_fires_once_per_round() -> None:
 def test_a_member_of_a_group_may_loop_before_it_arrives_or_ends_elsewhere() -> None:
     join = all_of("g")
     definition = workflow(
-        [node("a"), node("b"), node("c", output=COUNT), node("d"), node("away"), node("join"), node("end")],
+        ["a", "b", node("c", output=COUNT), "d", "away", "join", "end"],
         edge("a", "b", group="g"),
         edge("a", "c", group="g"),
         edge("c", "d", when="state.n < input.loops"),

@@ -33,7 +33,7 @@ def test_threads_of_one_split_do_not_merge_with_those_of_another() -> None:
         node("thread", input={"value": "state.who"}),
     ]
     definition = workflow(
-        [node("a"), *members, node("merge"), node("end")],
+        ["a", *members, "merge", "end"],
         edge("a", "p", spawn_count=2, group="outer"),
         edge("p", "thread", spawn_count=2, group="threads"),
         edge("thread", "merge", join=all_of("threads", append("state.met"))),

@@ -29,7 +29,7 @@ def test_the_given_number_of_threads_goes_on_and_each_does_what_follows(threads:
 
 def test_threads_share_the_state_of_their_branch() -> None:
     count = {"state.n": "has(state.n) ? state.n + 1 : 1"}
-    definition = workflow([node("a"), node("thread", output=count)], edge("a", "thread", spawn_count=3), output={"n": "state.n"})
+    definition = workflow(["a", node("thread", output=count)], edge("a", "thread", spawn_count=3), output={"n": "state.n"})
     for run in courses(definition, batched=True):
         assert run.output == {"n": 3}
 
