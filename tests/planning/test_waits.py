@@ -325,3 +325,9 @@ def test_an_update_changes_the_state_if_that_keeps_to_the_schema() -> None:
     assert run.output == {"l": 3}
     with pytest.raises(CommandRefusedError, match="it has ended"):
         run.say(facts.UpdateState(changes={"state.limit": 3}))
+
+
+def test_recursion_is_of_the_runs_own_version_and_other_children_are_of_their_latest() -> None:
+    nodes = (SubworkflowNode(id="again", workflow="test"), SubworkflowNode(id="other", workflow="x"))
+    run = started(flow(*nodes))
+    assert {child.workflow: child.version for child in run.children.values()} == {"test": "v", "x": None}

@@ -25,7 +25,7 @@ class Waiting(TypedDict, total=False):
 
     Fields:
         blocking: Whether it waits until earlier groups of its name are settled, so that their firings never overlap.
-        timeout_s: Seconds that it waits, from the opening of its group.
+        timeout_s: Seconds that it waits, from the opening of its group; over `INCOMING`, from the first arrival.
         on_timeout: What happens then: the join fails (`fail`, the default), or goes on with what has arrived
             (`proceed_with_available`).
     """

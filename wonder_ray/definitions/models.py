@@ -91,7 +91,9 @@ class Join(Model):
     remaining: Literal["absorb", "cancel", "pass"] = "absorb"
     merge: tuple[Merge, ...] = ()
     blocking: bool = Field(False, description="whether it waits until earlier groups of its name are settled")
-    timeout_s: float | None = Field(None, gt=0, description="seconds that it waits, from the opening of its group")
+    timeout_s: float | None = Field(
+        None, gt=0, description="seconds that it waits, from the opening of its group, or the first arrival"
+    )
     on_timeout: Literal["fail", "proceed_with_available"] = "fail"
 
 

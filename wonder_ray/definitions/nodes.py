@@ -176,7 +176,9 @@ class SubworkflowNode(NodeBase):
 
     kind: Literal["subworkflow"] = "subworkflow"
     workflow: str = Field(description="the name of a registered workflow; the workflow's own name is recursion")
-    version: str = Field("latest", description="'latest', or the version (sha256) that it is pinned to")
+    version: str = Field(
+        "latest", description="'latest' (of a workflow's own name: the run's version), or the version (sha256) it is pinned to"
+    )
     input: Mapping = Field(default_factory=dict, description="the child's input, an object: name -> expression")
     retry: tuple[Retry, ...] = Field((), description="when a failed child is followed by another one")
     timeout_s: float | None = Field(None, gt=0, description="seconds that one child may take, from its start")

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
+
+from wonder_ray.definitions.json_schemas import UnusableSchemaError, errors_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +21,10 @@ def problems_of(schema: Mapping[str, Any] | None, value: Any) -> tuple[str, ...]
     """The first few problems, with their places; none where there is no schema."""
     if schema is None:
         return ()
-    from jsonschema import Draft202012Validator  # 60 ms, and few runs need it
-
-    found = islice(Draft202012Validator(dict(schema)).iter_errors(value), _PROBLEMS_MAX)
+    try:
+        found = errors_of(schema, value, most=_PROBLEMS_MAX)
+    except UnusableSchemaError as error:
+        return (str(error),)
     return tuple(
         f"{error.json_path}: {error.message}"[:_SHOWN_MAX] if error.path else error.message[:_SHOWN_MAX] for error in found
     )

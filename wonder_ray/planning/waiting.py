@@ -192,7 +192,7 @@ def _start_child(state: RunState, graph: Graph, node: NodeSpec, token: Token) ->
             attempt=attempt,
             child_run_id=child_run_id(state.run.run_id, token.id, attempt, state.now_us),
             workflow=child.workflow,
-            version=child.version,
+            version=child.version or (state.run.workflow_version if child.workflow == state.run.workflow_name else None),
             input=render_input(state, node, token) if node.input else None,
             due_us=_deadline_us(state, node),
         )

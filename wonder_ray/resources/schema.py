@@ -11,41 +11,28 @@ wonder_ray.errors.InputError: input of workflow 'crawl', at /site: 5 is not of t
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from jsonschema.validators import extend
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
+from wonder_ray.definitions.json_schemas import DanglingReferenceError, UnusableSchemaError, errors_of
+from wonder_ray.definitions.limits import SCHEMA_BYTES_MAX
 from wonder_ray.errors import DefinitionError, InputError, PayloadError
 from wonder_ray.values import encode
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-SCHEMA_BYTES_MAX: Final = 256 * 1024
-REFERENCES_MAX: Final = 200_000
-"""How many references one validation may follow: far more than inputs need, far fewer than a schema can demand (2**n)."""
 _ERRORS_MAX: Final = 50
 """Of this many errors the most telling one is shown; a large input can break a schema a million times."""
 _SHOWN_MAX: Final = 300
 _REFERENCES: Final = ("$ref", "$dynamicRef")
 
 
-class _TooManyReferencesError(Exception):
-    """A validation was stopped."""
-
-
 class InputSchema:
     """The compiled schema of one workflow version; None admits every input."""
 
-    def __init__(self, workflow: str, validator: Any) -> None:
+    def __init__(self, workflow: str, schema: dict[str, Any] | None) -> None:
         self._workflow = workflow
-        self._validator = validator
+        self._schema = schema
 
     @classmethod
     def of(cls, workflow: str, schema: Any) -> InputSchema:
@@ -70,24 +57,19 @@ class InputSchema:
             raise DefinitionError(f"{where} is no JSON Schema (2020-12): at {place}: {_shown(error.message)}") from None
         except (PayloadError, RecursionError) as error:
             raise DefinitionError(f"{where} cannot be used: {error or 'it is nested too deep'}") from None
-        return cls(workflow, _BoundedValidator(schema, registry=Registry()))
+        return cls(workflow, schema)
 
     def check(self, value: Any) -> None:
         """Raise an `InputError` that names the place and the mend, unless the value fits."""
-        if self._validator is None:
+        if self._schema is None:
             return
         where = f"input of workflow {self._workflow!r}"
-        token = _followed.set([0])
         try:
-            error = best_match(islice(self._validator.iter_errors(value), _ERRORS_MAX))
-        except _TooManyReferencesError:
-            raise InputError(f"{where}: its schema needs more than {REFERENCES_MAX:,} references: simplify the schema") from None
-        except RecursionError:
-            raise InputError(f"{where}: its schema refers to itself without end: mend the schema") from None
-        except Unresolvable as unresolvable:
-            raise DefinitionError(f"{where}: its schema refers to {unresolvable.ref!r}, which is not in it") from None
-        finally:
-            _followed.reset(token)
+            error = best_match(errors_of(self._schema, value, most=_ERRORS_MAX))
+        except DanglingReferenceError as unusable:
+            raise DefinitionError(f"{where}: {unusable}") from None
+        except UnusableSchemaError as unusable:
+            raise InputError(f"{where}: {unusable}") from None
         if error is not None:
             raise _input_error(where, error)
 
@@ -134,22 +116,3 @@ def _refuse_foreign_references(schema: Any, where: str) -> None:
     elif isinstance(schema, list):
         for value in schema:
             _refuse_foreign_references(value, where)
-
-
-_followed: ContextVar[list[int]] = ContextVar("followed references of the validation that is under way")
-
-
-def _counting(rule: Any) -> Any:
-    def follow(validator: Any, target: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-        counter = _followed.get()
-        counter[0] += 1
-        if counter[0] > REFERENCES_MAX:
-            raise _TooManyReferencesError
-        yield from rule(validator, target, instance, schema)
-
-    return follow
-
-
-_BoundedValidator: Final[Any] = extend(  # type: ignore[no-untyped-call] # the stubs leave it untyped
-    Draft202012Validator, {name: _counting(Draft202012Validator.VALIDATORS[name]) for name in _REFERENCES}
-)

@@ -48,7 +48,7 @@ class Parent(Tasks):
         Args:
             id: Unique in this workflow.
             workflow: The workflow itself, which is registered together with this one, or the name of one that is registered
-                when the node starts. This workflow itself, or its name, is recursion.
+                when the node starts. This workflow itself, or its name, is recursion: the child is of the run's own version.
             version: With a name, the version (sha256) that is meant, instead of the latest at that time.
             input: The child's input, an object: name -> expression.
             output: Target -> expression over `result`, which is the child's output.
