@@ -16,7 +16,7 @@ import msgspec
 
 from wonder_ray.run_index import Index
 from wonder_ray.run_places import passed
-from wonder_ray.state import ROOT_SCOPE, Child, Fanout, Group, Kept, Run, RunStatus, Token, TokenStatus, Undo
+from wonder_ray.state import GOING_RUN, ROOT_SCOPE, Child, Fanout, Group, Kept, Run, RunStatus, Token, TokenStatus, Undo
 
 if TYPE_CHECKING:
     from collections import deque
@@ -94,7 +94,7 @@ class RunState:
             times = [due_us for due_us, item in self.index.due if self.index.is_due(due_us, item) and self._is_attempt(item)]
         else:
             times = [self.index.due[0][0]] if self.index.due else []
-        if self.run.deadline_us is not None and self.run.ended_us is None:
+        if self.run.deadline_us is not None and self.run.status in GOING_RUN:
             times.append(self.run.deadline_us)
         return min(times, default=None)
 

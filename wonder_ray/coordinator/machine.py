@@ -208,13 +208,10 @@ class Machine:
 
     def _stop(self, event: ev.WorkflowEvent) -> None:
         """Something that is under way outside is to be told to end."""
-        match event:
-            case ev.TokenCancelled():
-                self._withdraw(self.state.tokens[event.token_id])
-            case ev.SubworkflowCancelRequested():
-                self._children.append(event.child_run_id)
-            case _:
-                pass
+        if isinstance(event, ev.TokenCancelled):
+            self._withdraw(self.state.tokens[event.token_id])
+        elif isinstance(event, ev.SubworkflowCancelRequested):
+            self._children.append(event.child_run_id)
 
     def _withdraw(self, token: Token) -> None:
         if token.status is TokenStatus.DISPATCHED:

@@ -34,8 +34,7 @@ def cancel_in_scope(
 ) -> list[Decision]:
     """Decisions that end what stands at some nodes of a scope, and the open groups of some (opener's node, name) in it."""
     places = state.index.places
-    if places is None:
-        return []
+    assert places is not None, "joins over incoming have looked at the places already"
     tokens = [token for node, found in places.at.get(scope_id, {}).items() if node in nodes for token in found]
     opened = [
         group.id

@@ -37,16 +37,11 @@ def fail_run(state: RunState, error: ErrorRecord, reason: str) -> list[Decision]
 
 
 def _terminal(ending: Ending) -> Decision:
-    error = ending.error or ErrorRecord("Unknown", "the run ended without an error")
-    match ending.status:
-        case RunStatus.COMPLETED:
-            return CompleteWorkflow(output=ending.output)
-        case RunStatus.CANCELLED:
-            return CancelWorkflow(reason=ending.reason)
-        case RunStatus.TIMED_OUT:
-            return TimeOutWorkflow(error=error)
-        case _:
-            return FailWorkflow(error=error)
+    if ending.error is None:
+        completed = ending.status is RunStatus.COMPLETED
+        return CompleteWorkflow(output=ending.output) if completed else CancelWorkflow(reason=ending.reason)
+    kind = TimeOutWorkflow if ending.status is RunStatus.TIMED_OUT else FailWorkflow
+    return kind(error=ending.error)
 
 
 def go_on_ending(state: RunState) -> list[Decision]:

@@ -45,7 +45,7 @@ from wonder_ray.planning.routing import RoutingError, Split, select_edges
 from wonder_ray.planning.scope import expression_failure, expression_scope
 from wonder_ray.planning.synchronization import join_timed_out, settle_group
 from wonder_ray.planning.waiting import start_waiting, wait_is_due
-from wonder_ray.state import GOING_RUN, ROOT_SCOPE, TERMINAL_RUN, TERMINAL_TOKEN, ErrorRecord, RunStatus, Token, TokenStatus
+from wonder_ray.state import GOING_RUN, ROOT_SCOPE, TERMINAL_RUN, ErrorRecord, RunStatus, Token, TokenStatus
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.graph import Graph
@@ -99,7 +99,7 @@ class Router:
 
     def overdue(self, state: RunState) -> list[facts.TaskErrored]:
         """The attempts whose time is up (before the run's own is), as the failures that they are."""
-        deadline_us = state.run.deadline_us
+        deadline_us = state.run.deadline_us if state.run.status in GOING_RUN else None
         return [
             facts.TaskErrored(token_id=token.id, attempt=token.attempt, epoch=token.epoch, error=self._timeout_of(token))
             for token in state.due_tokens(state.now_us if deadline_us is None else min(state.now_us, deadline_us - 1))
@@ -136,10 +136,8 @@ class Router:
         index = state.index
         if state.run.status not in GOING_RUN:
             return [] if state.run.status in TERMINAL_RUN else go_on_ending(state)
-        while index.has_result or index.has_failed:
-            decisions = self._come_to(state)
-            if decisions:
-                return decisions
+        if index.has_result or index.has_failed:
+            return self._come_to(state)
         while index.to_route:
             decisions = self._route(state, state.tokens[index.to_route.popleft()])
             if decisions:
@@ -167,12 +165,9 @@ class Router:
         """A token has got what it waited for, or its child has failed."""
         index = state.index
         if index.has_result:
-            token = state.tokens[index.has_result.popleft()]
-            return [] if token.status in TERMINAL_TOKEN else self._succeeded(state, token)
+            return self._succeeded(state, state.tokens[index.has_result.popleft()])
         token = state.tokens[index.has_failed.popleft()]
-        if token.status is not TokenStatus.WAITING_FOR_CHILD or token.error is None:
-            return []
-        return attempt_failed(self._graph, token, token.error, state.now_us)
+        return attempt_failed(self._graph, token, _error_of(token), state.now_us)
 
     def _end(self, state: RunState) -> list[Decision]:
         index = state.index
@@ -248,8 +243,7 @@ class Router:
         if token.status is TokenStatus.CANCELLED:
             return self._handle_cancel(state, token)
         if token.status is not TokenStatus.COMPLETED:
-            error = token.error or ErrorRecord("Unknown", "the token failed without an error", node_id=token.node_id)
-            return decide_failure(state, graph, token, error)
+            return decide_failure(state, graph, token, _error_of(token))
         if graph.nodes[token.node_id].terminate is not None:
             return terminate(state, graph, token)
         try:
@@ -278,6 +272,11 @@ class Router:
     def _loop_bound(self, token: Token) -> ErrorRecord:
         message = f"node {token.node_id!r}: every transition that matched has used up its max_iterations"
         return ErrorRecord("LoopBoundExceeded", message, retryable=False, kind="loop", node_id=token.node_id)
+
+
+def _error_of(token: Token) -> ErrorRecord:
+    assert token.error is not None, f"token {token.id} failed without an error"
+    return token.error
 
 
 def _failed(token: Token, error: ErrorRecord) -> Decision:
