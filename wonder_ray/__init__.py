@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         MOfN,
     )
     from wonder_ray.definitions.models import Retry, WorkflowDefinition
-    from wonder_ray.errors import ActionError, RunFailedError, WonderError
+    from wonder_ray.errors import ActionError, CommandRefusedError, DefinitionError, RunFailedError, WonderError
     from wonder_ray.executor.context import current, report_usage
     from wonder_ray.executor.registry import action
     from wonder_ray.reading import open_storage
@@ -46,7 +46,9 @@ __all__ = [
     "Any",
     "Append",
     "Client",
+    "CommandRefusedError",
     "Concat",
+    "DefinitionError",
     "Escalate",
     "KeyedByBranch",
     "LastWins",
@@ -87,7 +89,7 @@ _MODULES: Final = MappingProxyType(
             "MergeObject",
         ),
         "definitions.models": ("Retry", "WorkflowDefinition"),
-        "errors": ("ActionError", "RunFailedError", "WonderError"),
+        "errors": ("ActionError", "CommandRefusedError", "DefinitionError", "RunFailedError", "WonderError"),
         "executor.context": ("current", "report_usage"),
         "executor.registry": ("action",),
         "reading": ("open_storage",),
