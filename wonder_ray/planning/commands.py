@@ -33,7 +33,7 @@ def check(state: RunState, graph: Graph, fact: facts.CommandFact) -> None:
     """Raise a `CommandRefusedError` that says why, unless the command can be carried out."""
     run = state.run
     if run.status not in GOING_RUN:
-        told = "its end is decided" if run.ending is not None else "it has not begun, or has ended"
+        told = "it has not begun" if run.status is RunStatus.QUEUED else "its end is decided" if run.ending else "it has ended"
         raise _refused(state, fact, f"{told} ({run.status})")
     match fact:
         case facts.SignalRun():
