@@ -66,12 +66,17 @@ ARROWS: Final = {
     "services": BASE | {"coordinator", "events", "logs", "resources"},  # the service actors, made and asked
     # The one way in.
     "analytics": BASE | MODEL | {"events"},  # SQL over what has happened
-    "client": BASE | MODEL | SERVICES | AUTHORING | STARTING | {"__init__", "actors", "analytics", "coordinator", "interop"},
+    "client": BASE
+    | MODEL
+    | SERVICES
+    | AUTHORING
+    | STARTING
+    | {"__init__", "actors", "analytics", "coordinator", "interop", "planning"},
     "cluster": BASE | {"client", "resources", "services"},  # all services at once
     # The edges: nobody below imports them.
     "jobs": frozenset({"errors", "values"}),  # a workflow file on its way to a cluster
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
-    "reading": BASE | MODEL | SERVICES | {"analytics", "replay"},  # what a storage folder tells without a cluster
+    "reading": BASE | MODEL | SERVICES | {"analytics", "planning", "replay"},  # what a storage folder tells without a cluster
     "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "interop"},
     "cli": BASE | MODEL | SERVICES | AUTHORING | LOOKING | DRIVING | {"http", "interop", "jobs", "planning"},
     "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "analytics", "cli", "client", "interop"},
@@ -84,7 +89,7 @@ ANALYSIS: Final = ("analytics/*", "events/*", "logs/query.py", "examples/*")
 WITH_RAY: Final = (
     "*/actor.py",
     "executor/remote.py",
-    "client.py",
+    "client/*",
     "cluster.py",
     "jobs.py",
     "presence.py",

@@ -10,8 +10,8 @@ from tests.coordinator.flows import chain
 from wonder_ray.clock import SystemClock
 from wonder_ray.coordinator.host import CoordinatorHost
 from wonder_ray.coordinator.opening import Ports
-from wonder_ray.errors import ServiceUnavailableError, StorageError
-from wonder_ray.planning.facts import CancelRun
+from wonder_ray.errors import CommandRefusedError, ServiceUnavailableError, StorageError
+from wonder_ray.planning.facts import CancelRun, SignalRun
 from wonder_ray.storage.layout import Layout
 from wonder_ray.storage.lock import RunLock, read_holder
 from wonder_ray.storage.sqlite import SqliteRunStore
@@ -135,6 +135,31 @@ def test_what_nobody_reads_any_more_is_answered(storage: Path, wait_until: WaitU
     hosted = Hosted(storage, lock_seconds=0.05)
     answer = hosted.host.command(CancelRun(reason="stop"))
     hosted.host.start()
-    with pytest.raises(ServiceUnavailableError, match="ask again"):
+    with pytest.raises(StorageError, match="run by another coordinator"):
         answer.result(10)
     lock.release()
+    broken = Hosted(storage)
+    broken.host._ports = lambda _host: 1 // 0  # type: ignore[assignment,return-value] # it never returns
+    answer = broken.host.query(lambda state, _: state.run.status)
+    broken.host.start()
+    with pytest.raises(ServiceUnavailableError, match="ask again"):
+        answer.result(10)
+
+
+def test_a_run_that_has_ended_repeats_its_answers_and_refuses_all_else(storage: Path, wait_until: WaitUntil) -> None:
+    hosted = Hosted(storage)
+    first = hosted.host.command(CancelRun(reason="stop", key="k"), key="k")
+    hosted.host.start()
+    assert first.result(10)["ok"]
+    wait_until(lambda: hosted.exits)
+    again = Hosted(storage)
+    repeated = again.host.command(CancelRun(reason="another", key="k"), key="k")
+    new = again.host.command(SignalRun(name="go", key="n"), key="n")
+    status = again.host.query(lambda state, _: state.run.status)
+    again.host.start()
+    assert repeated.result(10) == first.result(0)
+    with pytest.raises(CommandRefusedError, match="it has ended"):
+        new.result(10)
+    assert status.result(10) == "cancelled"
+    wait_until(lambda: again.exits)
+    assert hosted.exits == again.exits == [None]

@@ -29,6 +29,7 @@ from wonder_ray.ids import NAMESPACE
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
 from wonder_ray.planning.facts import CancelRun, CommandFact
+from wonder_ray.planning.queries import Waiting, evaluate_query, gates_of
 from wonder_ray.resources.records import RunProjection
 from wonder_ray.storage.layout import Layout
 
@@ -100,17 +101,17 @@ class CoordinatorActor:
         """How the run stands; None while it is being opened."""
         return self._host.snapshot
 
-    async def cancel(self, reason: str, key: str | None = None) -> dict[str, Any]:
-        """Stop the run; answered once that is committed."""
-        return await self.command(CancelRun(reason=reason, key=key))
-
     async def command(self, fact: CommandFact) -> dict[str, Any]:
         """Ask something of the run; answered once that is committed, by the same answer whenever its key comes again."""
         return await asyncio.wrap_future(self._host.command(fact, key=fact.key))
 
     async def query(self, expression: str) -> dict[str, Any]:
-        """The value of an expression over the run's state."""
-        return await asyncio.wrap_future(self._host.query(expression))
+        """The `value` of an expression over the run's state."""
+        return {"value": await asyncio.wrap_future(self._host.query(lambda state, _: evaluate_query(state, expression)))}
+
+    async def gates(self) -> list[Waiting]:
+        """The gates that are open."""
+        return await asyncio.wrap_future(self._host.query(gates_of))
 
     async def poke(self) -> None:
         """A child run has ended."""

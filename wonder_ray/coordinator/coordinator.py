@@ -15,7 +15,7 @@ from wonder_ray.coordinator.messages import Asked, Command, Message, Query, Snap
 from wonder_ray.coordinator.shipper import BACKLOG_ROWS, Shipped, Shipper
 from wonder_ray.errors import WonderError
 from wonder_ray.planning import facts
-from wonder_ray.planning.queries import evaluate_query
+from wonder_ray.planning.queries import waiting_of
 from wonder_ray.state import TERMINAL_RUN, ErrorRecord
 from wonder_ray.storage.records import TurnRecord
 from wonder_ray.values import decode, encode_trusted
@@ -35,6 +35,8 @@ SLOW_COMMIT_MS: Final = 250.0
 NAMED_FACTS: Final = 20
 """Of the facts of a turn that failed, so many are named in the log."""
 SNAPSHOT_EVERY_US: Final = 100_000
+WAITING_SHOWN: Final = 20
+"""Of what a run waits for, so much is in its snapshot."""
 REPORT_WITHIN_US: Final = 10_000_000
 """How long after a run's end the registry is told at the latest, though its last events are not acknowledged."""
 
@@ -76,6 +78,7 @@ class Coordinator:
         self._pids: set[int] = set()
         self.snapshot = self._take_snapshot()
         self._snapshot_us = 0
+        self._snapshot_is_old = False
         self._reported: str | None = None
         """The status that the registry was told last."""
 
@@ -204,8 +207,9 @@ class Coordinator:
             self._end(now_us)
         elif self._reported not in {None, self._machine.state.run.status} and not self.ended:
             self.report()
-        if self.ended or (changed and now_us - self._snapshot_us >= SNAPSHOT_EVERY_US) or now_us < self._snapshot_us:
-            self._snapshot_us = now_us
+        self._snapshot_is_old = self._snapshot_is_old or changed
+        if self.ended or (self._snapshot_is_old and not 0 <= now_us - self._snapshot_us < SNAPSHOT_EVERY_US):
+            self._snapshot_us, self._snapshot_is_old = now_us, False
             self.snapshot = self._take_snapshot()
 
     def _end(self, now_us: int) -> None:
@@ -236,13 +240,12 @@ class Coordinator:
         asked.append(Asked(len(batch), command.key, [command.reply]))
         batch.append(command.fact)
 
-    def _answer(self, query: Query) -> dict[str, Any] | Exception:
-        """The value of an expression over the state, as the last commit left it."""
+    def _answer(self, query: Query) -> Any:
+        """The answer, as the last commit left the state."""
         try:
-            value = evaluate_query(self._machine.state, query.expression)
+            return query.ask(self._machine.state, self._machine.graph)
         except WonderError as error:
             return error
-        return {"ok": True, "run_id": self._machine.state.run.run_id, "value": value}
 
     def _facts_of(self, message: Finished) -> list[facts.Fact]:
         task, shared = self._dispatcher.finished(message)
@@ -323,6 +326,8 @@ class Coordinator:
         times = [shipper.due_us for shipper in self._shippers.values() if shipper.due_us is not None]
         if self._report_by_us is not None and not self._told_end:
             times.append(self._report_by_us)
+        if self._snapshot_is_old:
+            times.append(self._snapshot_us + SNAPSHOT_EVERY_US)
         due_us = None if self.ended else self._machine.state.next_due_us()
         if due_us is not None:
             times.append(due_us)
@@ -380,6 +385,8 @@ class Coordinator:
             shipped=self._shippers["events"].mark,
             ray_tasks=self._dispatcher.submitted,
             executor_pids=tuple(sorted(self._pids)),
+            waiting=tuple(waiting_of(state, self._machine.graph, WAITING_SHOWN)),
+            undos=len(state.undos),
         )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wonder_ray.coordinator.messages import Command, Message, Query, Snapshot, Wake
 from wonder_ray.coordinator.opening import Ports, open_coordinator
-from wonder_ray.errors import ServiceUnavailableError, StorageError
+from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
 from wonder_ray.logs.context import log_context
 from wonder_ray.storage.lock import RunLock, read_holder
 from wonder_ray.storage.sqlite import SqliteRunStore
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from wonder_ray.coordinator.coordinator import Coordinator
+    from wonder_ray.definitions.graph import Graph
     from wonder_ray.planning.facts import Fact
+    from wonder_ray.run_state import RunState
     from wonder_ray.storage.layout import Layout
     from wonder_ray.storage.store import RunStore
 
@@ -84,10 +86,10 @@ class CoordinatorHost:
         self.post(Command(fact=fact, reply=functools.partial(_settle, answer), key=key))
         return answer
 
-    def query(self, expression: str) -> Future[dict[str, Any]]:
+    def query(self, ask: Callable[[RunState, Graph], Any]) -> Future[Any]:
         """Post a question about the state."""
-        answer: Future[dict[str, Any]] = Future()
-        self.post(Query(expression, functools.partial(_settle, answer)))
+        answer: Future[Any] = Future()
+        self.post(Query(ask, functools.partial(_settle, answer)))
         return answer
 
     def _main(self) -> None:
@@ -99,7 +101,7 @@ class CoordinatorHost:
             error = raised
             if not self.ended.done():
                 self.ended.set_exception(raised)
-        self._answer_the_rest()
+        self._answer_the_rest(error)
         self._on_exit(error)
 
     def _run(self) -> None:
@@ -139,19 +141,21 @@ class CoordinatorHost:
             time.sleep(LOCK_PAUSE_SECONDS)  # the kernel tells nobody when a lock becomes free
         return lock
 
-    def _answer_the_rest(self) -> None:
-        """Nobody drains the mailbox any more."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                message = self._mailbox.get_nowait()
-                if isinstance(message, (Command, Query)):
-                    message.reply(ServiceUnavailableError(f"the coordinator of run {self.run_id} is ending; ask again"))
+    def _answer_the_rest(self, error: BaseException | None) -> None:
+        """Nobody drains the mailbox any more: callers hear why, where it would be the same the next time."""
+        why = error if isinstance(error, WonderError) else None
+        for message in self._waiting_messages():
+            if isinstance(message, (Command, Query)):
+                message.reply(why or ServiceUnavailableError(f"the coordinator of run {self.run_id} is ending; ask again"))
 
     def _loop(self, coordinator: Coordinator, ports: Ports) -> None:
         self._publish(coordinator)
         while not coordinator.finished:
             coordinator.handle(self._drain(coordinator, ports))
             self._publish(coordinator)
+        late = self._waiting_messages()
+        if late:  # of an ended run: the first answer to a key comes again, all else is refused
+            coordinator.handle(late)
 
     def _publish(self, coordinator: Coordinator) -> None:
         self.snapshot = coordinator.snapshot
@@ -166,15 +170,18 @@ class CoordinatorHost:
             messages = [self._mailbox.get(timeout=min(seconds, IDLE_SECONDS))]
         except queue.Empty:
             return [Wake()]
-        while len(messages) < DRAIN_MAX:
-            try:
+        return messages + self._waiting_messages(DRAIN_MAX - 1)
+
+    def _waiting_messages(self, most: int = DRAIN_MAX) -> list[Message]:
+        """What has come, without waiting for more."""
+        messages: list[Message] = []
+        with contextlib.suppress(queue.Empty):
+            while len(messages) < most:
                 messages.append(self._mailbox.get_nowait())
-            except queue.Empty:
-                break
         return messages
 
 
-def _settle(answer: Future[dict[str, Any]], value: dict[str, Any] | Exception) -> None:
+def _settle(answer: Future[Any], value: Any) -> None:
     if isinstance(value, Exception):
         answer.set_exception(value)
     else:

@@ -10,9 +10,13 @@ import msgspec
 from wonder_ray.coordinator.dispatcher import Finished
 from wonder_ray.coordinator.shipper import Shipped
 from wonder_ray.planning import facts
+from wonder_ray.planning.queries import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from wonder_ray.definitions.graph import Graph
+    from wonder_ray.run_state import RunState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +30,11 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question about the state: an expression, whose value is answered as `value`."""
+    """A question about the state, answered as the last commit left it."""
 
-    expression: str
-    reply: Callable[[dict[str, Any] | Exception], None]
+    ask: Callable[[RunState, Graph], Any]
+    reply: Callable[[Any], None]
+    """Told the answer, or the `WonderError` that there was instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +75,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The last event that the EventService has acknowledged."""
     ray_tasks: int = 0
     executor_pids: tuple[int, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    """The first of what it waits for; `nodes` counts all of it."""
+    undos: int = 0
+    """Completed nodes whose work can be taken back; while a run is compensating: those still to be."""

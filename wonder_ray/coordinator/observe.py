@@ -52,7 +52,8 @@ def _started(state: RunState, graph: Graph, fact: facts.StartRun) -> Events:
     )
     if fact.fork is not None:
         yield ev.RunForked(source=fact.fork.source, changes=fact.fork.changes or None)
-        yield from restoring_events(fact.fork.state)
+        shift_us = 0 if fact.fork.at_us is None else state.now_us - fact.fork.at_us
+        yield from restoring_events(fact.fork.state, graph, shift_us)
 
 
 def _child_started(state: RunState, fact: facts.ChildStarted) -> Events | None:

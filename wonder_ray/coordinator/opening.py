@@ -21,17 +21,17 @@ from wonder_ray.coordinator.shipper import Shipper
 from wonder_ray.coordinator.traces import Tracer
 from wonder_ray.definitions.graph import compile_graph
 from wonder_ray.definitions.models import ActionNode, StepsNode, Undo, WorkflowDefinition
-from wonder_ray.errors import StorageError
+from wonder_ray.errors import HistoryConflictError, StorageError
 from wonder_ray.events.wire import RunInfo
 from wonder_ray.executor.protocol import ActionRef, StepSpec, TaskSpec
-from wonder_ray.fold import fold, new_state
+from wonder_ray.fold import as_us, fold, new_state
 from wonder_ray.planning.facts import Fact, Fork, Reopened, StartRun
 from wonder_ray.planning.retrying import runs_once
 from wonder_ray.state import Lineage
 from wonder_ray.values import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from wonder_ray.clock import Clock
     from wonder_ray.coordinator.messages import Message
@@ -148,8 +148,23 @@ def _fork(wanted: bytes, services: Services) -> Fork:
     """The state of another run at the end of the turn that holds an event of it."""
     request = decode(wanted)
     run_id, sequence = request["run_id"], request["sequence"]
-    state = fold(run_id, services.history(run_id), at=sequence)
-    return Fork(source=Lineage(run_id=run_id, sequence=state.run.sequence), state=state, changes=request.get("changes") or {})
+    moments: dict[int, Any] = {}
+
+    def noted() -> Iterator[dict[str, Any]]:
+        for row in services.history(run_id):
+            moments[row["turn"]] = row["turn_now"]
+            yield row
+
+    state = fold(run_id, noted(), at=sequence)
+    if state.run.sequence < sequence:
+        msg = f"run {run_id} has {state.run.sequence} events, and a run was to begin from its state after event {sequence}"
+        raise HistoryConflictError(msg)
+    return Fork(
+        source=Lineage(run_id=run_id, sequence=state.run.sequence),
+        state=state,
+        at_us=as_us(moments[state.run.turn]),
+        changes=request.get("changes") or {},
+    )
 
 
 def _coordinator(

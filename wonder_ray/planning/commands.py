@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wonder_ray.decisions import ConsumeSignal, Decision, DropSignal, RefuseAnswer, SetContext, Write
-from wonder_ray.definitions.targets import parse_target, set_in
-from wonder_ray.errors import CommandRefusedError, DefinitionError, ExpressionError, PayloadError
+from wonder_ray.definitions.targets import parse_target
+from wonder_ray.errors import CommandRefusedError, PayloadError
 from wonder_ray.ids import derive_id
 from wonder_ray.planning import facts
+from wonder_ray.planning.changing import problem_with
 from wonder_ray.planning.lifecycle import cancel
-from wonder_ray.planning.merging import check_writes
 from wonder_ray.planning.routing import Split
 from wonder_ray.planning.schemas import problems_of
 from wonder_ray.planning.waiting import answer, waiter_for
 from wonder_ray.state import GOING_RUN, ROOT_SCOPE, TERMINAL_TOKEN, GroupStatus, RunStatus, TokenStatus
-from wonder_ray.values import check_json, own
+from wonder_ray.values import check_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,15 +37,15 @@ def check(state: RunState, graph: Graph, fact: facts.CommandFact) -> None:
         raise _refused(state, fact, f"{told} ({run.status})")
     match fact:
         case facts.SignalRun():
+            _check_value(state, fact, fact.payload)
             _check_signal(state, graph, fact)
         case facts.AnswerGate():
+            _check_value(state, fact, fact.answer)
             _gate_of(state, graph, fact)
         case facts.UpdateState():
             _check_update(state, graph, fact)
         case facts.CompleteGroup() | facts.SealGroup() | facts.AddMembers():
             _check_group(state, graph, fact)
-        case facts.ContinueRun() if run.status is not RunStatus.PAUSED:
-            raise _refused(state, fact, f"it is {run.status}, not paused")
         case _:
             pass
 
@@ -57,12 +57,21 @@ def is_repeated(state: RunState, fact: facts.CommandFact) -> bool:
             return state.run.status not in GOING_RUN
         case facts.PauseRun():
             return state.run.status is RunStatus.PAUSED
+        case facts.ContinueRun():
+            return state.run.status is not RunStatus.PAUSED
         case _:
             return False
 
 
 def _refused(state: RunState, fact: facts.CommandFact, why: str) -> CommandRefusedError:
     return CommandRefusedError(f"run {state.run.run_id}: {type(fact).__name__} was refused: {why}")
+
+
+def _check_value(state: RunState, fact: facts.CommandFact, value: Any) -> None:
+    try:
+        check_json(value)
+    except PayloadError as error:
+        raise _refused(state, fact, str(error)) from None
 
 
 def decide_command(state: RunState, graph: Graph, fact: facts.CommandFact) -> list[Decision]:
@@ -151,21 +160,9 @@ def _gate_of(state: RunState, graph: Graph, fact: facts.AnswerGate) -> Token | N
 def _check_update(state: RunState, graph: Graph, fact: facts.UpdateState) -> None:
     if not fact.changes:
         raise _refused(state, fact, "it changes nothing; give at least one target, such as state.limit")
-    try:
-        targets = [(parse_target(text), value) for text, value in fact.changes.items()]
-        for target, value in targets:
-            if target.root != "state":
-                raise _refused(state, fact, f"{target.text} is no part of the state; updates write below state")
-            check_json(value)
-        check_writes(state, ROOT_SCOPE, [Write(target.text, value) for target, value in targets])
-        after = own(state.view(ROOT_SCOPE)["state"])
-        for target, value in targets:
-            set_in(after, target.path, value)
-    except (DefinitionError, ExpressionError, PayloadError) as error:
-        raise _refused(state, fact, str(error)) from None
-    problems = problems_of(graph.state_schema, after)
-    if problems:
-        raise _refused(state, fact, f"the state would break the workflow's schema: {'; '.join(problems)}")
+    problem = problem_with(state, graph.state_schema, fact.changes, roots=("state",))
+    if problem is not None:
+        raise _refused(state, fact, problem)
 
 
 # --- groups ----------------------------------------------------------------------------------------------------------
@@ -198,6 +195,7 @@ def _check_group(state: RunState, graph: Graph, fact: facts.CompleteGroup | fact
     if not found[0].open:
         raise _refused(state, fact, f"group {fact.group!r} is not open to members from outside, or was closed")
     if isinstance(fact, facts.AddMembers):
+        _check_value(state, fact, fact.items)
         opener = state.tokens[found[0].opener_id]
         if not fact.items or graph.opening_edge(opener.node_id, found[0].name) is None:
             raise _refused(state, fact, "there is nothing to add; give at least one item")

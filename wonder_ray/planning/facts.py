@@ -23,6 +23,8 @@ class Fork(msgspec.Struct, frozen=True, kw_only=True):
     source: Lineage
     state: Any
     """The folded state (a `RunState`) of the other run."""
+    at_us: int | None = None
+    """The time of the turn that it is the state after: what waits has as long from now on as it had then."""
     changes: dict[str, Any] = {}
     """Target -> value: what is set anew."""
 

@@ -1,15 +1,8 @@
-"""The one Python entry: connect to a cluster (or start a local Ray), start runs, and look at them.
-
->>> import wonder_ray as wonder  # doctest: +SKIP
->>> with wonder.connect() as client:  # doctest: +SKIP
-...     run = client.start(flow, {"site": "example.org"}, key="crawl-2026-11-23")
-...     run.result(timeout=600)
-"""
+"""Connecting to a cluster (or starting a local Ray), starting runs, and finding them."""
 
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -19,39 +12,33 @@ import ray
 from wonder_ray.addresses import check_reachable
 from wonder_ray.analytics.events import Events
 from wonder_ray.bundles.imports import refuse_while_importing
+from wonder_ray.client.runs import Run
+from wonder_ray.client.values import as_json
 from wonder_ray.clock import SystemClock
-from wonder_ray.coordinator.actor import actor_name
 from wonder_ray.errors import (
     InputError,
     PayloadError,
-    RunFailedError,
     ServiceUnavailableError,
-    StaleEpochError,
     WonderError,
 )
 from wonder_ray.ids import NAMESPACE, new_run_id
 from wonder_ray.registration import in_environment, put_definition, register
-from wonder_ray.resources.actor import unwrap
 from wonder_ray.resources.records import StartRequest
-from wonder_ray.services import CALL_SECONDS, FAILURES_MAX, RETRY_SECONDS, Services
+from wonder_ray.services import Services
 from wonder_ray.storage.layout import Layout
-from wonder_ray.values import decode, encode
+from wonder_ray.values import encode_trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
-    from wonder_ray.coordinator.messages import Snapshot
     from wonder_ray.definitions.builder import Workflow
     from wonder_ray.definitions.models import WorkflowDefinition
-    from wonder_ray.events.query import EventRow
     from wonder_ray.resources.records import RunRecord
 
-POLL_SECONDS: Final = 5.0  # for one question to a coordinator; then the client looks whether it still lives
-FOLLOW_SECONDS: Final = 0.2
+ACTIVATE_SECONDS: Final = 5.0
 FLUSH_SECONDS: Final = 30.0
-EVENTS_PER_CALL: Final = 10_000
 
 
 def connect(
@@ -183,10 +170,13 @@ class Client:
             trace=trace,
             labels=dict(labels or {}),
         )
+        return self._begin(request)
+
+    def _begin(self, request: StartRequest) -> Run:
         record, _ = self._services.call("resources", "start_run", request)
         if not record.ended:
             with suppress(ServiceUnavailableError):  # the directory finds queued runs by itself, if not at once
-                self._services.call("directory", "activate", record.run_id, within_s=POLL_SECONDS)
+                self._services.call("directory", "activate", record.run_id, within_s=ACTIVATE_SECONDS)
         return Run(self, record)
 
     def register(self, flow: Workflow | WorkflowDefinition, runtime_env: Mapping[str, Any] | None = None) -> str:
@@ -216,144 +206,8 @@ class Client:
         self._services.call("events", "flush")
 
 
-def _encoded_input(name: str, value: Any) -> bytes:
+def _encoded_input(name: str, value: object) -> bytes:
     try:
-        return encode(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)
+        return encode_trusted(as_json(value, f"input of workflow {name!r}"))
     except PayloadError as error:
-        raise InputError(f"input of workflow {name!r}: {error}") from None
-
-
-class Run:
-    """One run.
-
-    Attributes:
-        id: Its id.
-        last_snapshot: What its coordinator last told while it was waited for.
-    """
-
-    def __init__(self, client: Client, record: RunRecord) -> None:
-        self.id = record.run_id
-        self.last_snapshot: Snapshot | None = None
-        self._services = client._services  # noqa: SLF001 - one module
-        self._dead: str | None = None
-        """The id of the coordinator that was last seen dead."""
-        self._failures = 0
-
-    def __repr__(self) -> str:
-        return f"<run {self.id}>"
-
-    def record(self) -> RunRecord:
-        """What the registry knows of it."""
-        found: RunRecord = self._services.call("resources", "get_run", self.id)
-        return found
-
-    def resume(self) -> None:
-        """Make sure that its coordinator lives; a run that has ended is left alone."""
-        self._coordinator()
-
-    def _coordinator(self) -> Any:
-        return self._services.call("directory", "activate", self.id, self._dead)
-
-    def wait(self, timeout: float | None = None) -> RunRecord | None:
-        """The run's record once it has ended, None when it has not after `timeout` seconds.
-
-        A coordinator that has died is started again.
-
-        Raises:
-            StorageError: The run's file cannot be used, or another process runs it.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            record = self.record()
-            if record.ended:
-                return record
-            left = POLL_SECONDS if deadline is None else min(POLL_SECONDS, deadline - time.monotonic())
-            if left <= 0:
-                return None
-            self.last_snapshot = self._ask("wait", left, seconds=left) or self.last_snapshot
-
-    def _ask(self, method: str, *args: Any, seconds: float = 0.0) -> Any:
-        """Ask the coordinator, starting it when it does not live; None when it dies meanwhile, or gives no answer in time."""
-        actor = self._coordinator()
-        try:
-            answer = ray.get(getattr(actor, method).remote(*args), timeout=seconds + CALL_SECONDS)
-        except ray.exceptions.ActorDiedError:
-            self._dead = actor._actor_id.hex()  # noqa: SLF001 - Ray has no public name for it
-            ray.kill(actor)  # the name of a dead actor can stay; this frees it, and touches no other actor
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
-            pass
-        except ray.exceptions.RayTaskError as error:
-            self._note_failure(unwrap(error))
-        else:
-            self._failures = 0
-            return answer
-        time.sleep(RETRY_SECONDS)
-        return None
-
-    def _note_failure(self, error: BaseException) -> None:
-        """A coordinator has told why it ends: raise that, unless the next one may get on."""
-        self._failures += 1
-        passing = not isinstance(error, WonderError) or isinstance(error, (StaleEpochError, ServiceUnavailableError))
-        if not passing:
-            raise error from None
-        self._services.renew()  # it may be one of them that it lacks
-        if self._failures >= FAILURES_MAX:
-            said = f"{type(error).__name__}: {str(error).strip().rpartition(chr(10))[2]}"
-            raise WonderError(f"run {self.id}: its coordinator keeps failing: {said}; see `wonder logs {self.id}`") from None
-
-    def result(self, timeout: float | None = None) -> Any:
-        """The run's output.
-
-        Raises:
-            RunFailedError: It ended otherwise; `status` and `error` tell how.
-            TimeoutError: It has not ended after `timeout` seconds; it goes on.
-        """
-        record = self.wait(timeout)
-        if record is None:
-            msg = f"run {self.id} has not ended after {timeout} s; it goes on: `wonder show {self.id}`"
-            raise TimeoutError(msg)
-        if record.status != "completed":
-            error = None if record.error is None else decode(record.error)
-            what = "" if error is None else f": {error['type']}: {error['message']}"
-            msg = f"run {self.id} {record.status}{what} (see `wonder events {self.id}` and `wonder logs {self.id}`)"
-            raise RunFailedError(msg, run_id=self.id, status=str(record.status), error=error)
-        return None if record.output is None else decode(record.output)
-
-    def status(self) -> Snapshot | None:
-        """How it stands right now, from its coordinator; None when that does not live."""
-        try:
-            actor = ray.get_actor(actor_name(self.id), namespace=NAMESPACE)
-            snapshot: Snapshot | None = ray.get(actor.status.remote(), timeout=CALL_SECONDS)
-        except (ValueError, ray.exceptions.RayError):
-            return None
-        return snapshot
-
-    def cancel(self, reason: str = "", *, key: str | None = None) -> None:
-        """Stop the run; durable when this returns. Cancelling a run that has ended does nothing."""
-        key = key or f"cancel-{self.id}"
-        deadline = time.monotonic() + CALL_SECONDS
-        while time.monotonic() < deadline:
-            if self.record().ended or self._ask("cancel", reason or "cancelled by its user", key):
-                return
-        msg = f"run {self.id}: its coordinator did not answer; the cancel may be repeated"
-        raise ServiceUnavailableError(msg)
-
-    def events(self, *, after: int = 0, follow: bool = False) -> Iterator[EventRow]:
-        """Its workflow events in sequence; with `follow`, new ones as they come, until the run has ended."""
-        while True:
-            done = not follow or self.record().ended
-            rows: list[EventRow] = self._services.call("events", "read", self.id, after, EVENTS_PER_CALL)
-            yield from rows
-            after = rows[-1].sequence_number if rows else after
-            if len(rows) == EVENTS_PER_CALL:
-                continue
-            if done:
-                return
-            if not rows:
-                time.sleep(FOLLOW_SECONDS)
-
-    def state(self, *, at: int | None = None) -> dict[str, Any]:
-        """Its state now, or at the end of the turn that holds event `at`: run, context, live tokens, open groups."""
-        from wonder_ray.fold import describe, fold
-
-        return describe(fold(self.id, (row.as_dict() for row in self.events()), at=at))
+        raise InputError(str(error)) from None
