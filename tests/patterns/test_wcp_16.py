@@ -93,3 +93,36 @@ def test_two_choices_of_one_run_are_independent() -> None:
         assert run.counts == {"a": 1, chosen[0]: 1, chosen[1]: 1}
         pairs.add(chosen)
     assert len(pairs) == 4
+
+
+def test_threads_that_are_offered_the_same_choose_each_for_itself() -> None:
+    definition = workflow(
+        ["s", "a", SignalNode(id="go"), TimerNode(id="late", duration_s=60)],
+        edge("s", "a", spawn_count=2),
+        *(edge("a", offer, race="first") for offer in ("go", "late")),
+    )
+    went = set()
+    for run in courses(definition, events=[SIGNAL]):
+        assert run.status == "completed"
+        assert run.completed["go"] + run.completed["late"] == 2
+        assert sorted(run.cancelled) == sorted(["go"] * run.completed["late"] + ["late"] * run.completed["go"])
+        went.add(run.completed["go"])
+    assert went == {0, 1}
+
+
+def test_an_alternative_that_is_withdrawn_from_elsewhere_leaves_the_choice_to_the_others() -> None:
+    definition = workflow(
+        ["a", GateNode(id="ask"), SignalNode(id="go"), "stop", "end"],
+        edge("a", "ask", race="first"),
+        edge("a", "go", race="first"),
+        edge("a", "stop"),
+        edge("stop", "end", cancel=("ask",)),
+    )
+    for run in courses(definition, events=[ANSWER, SIGNAL]):
+        first = next(
+            move
+            for move in run.moves
+            if move == "signal" or (move == "answer" and "stop" not in run.moves[: run.moves.index(move)])
+        )
+        assert run.status == "completed"
+        assert run.counts == {"a": 1, "stop": 1, "end": 1, OFFERS[first]: 1}

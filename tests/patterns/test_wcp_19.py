@@ -112,3 +112,24 @@ def test_tasks_of_the_same_name_in_other_branches_are_not_touched() -> None:
         assert run.completed["task"] == 2 - len(run.cancelled)
         other = next(token for token in run.tokens("task") if token.index == 1)
         assert other.status == "completed"
+
+
+def test_a_task_that_still_waits_for_its_branches_is_not_there_to_be_withdrawn() -> None:
+    join = all_of("g")
+    definition = workflow(
+        "a b c join after stop end",
+        *(edge("a", branch, group="g") for branch in "bc"),
+        *(edge(branch, "join", join=join) for branch in "bc"),
+        edge("join", "after"),
+        edge("a", "stop"),
+        edge("stop", "end", cancel=("join",)),
+    )
+    ways = set()
+    for run in courses(definition, late=True):
+        stopped = run.ends("stop")[0]
+        running = run.starts("join")[0] < stopped < max(run.ends("join"), default=stopped + 1)
+        assert run.status == "completed"
+        assert run.cancelled == (["join"] if running else [])
+        assert run.completed["after"] == int(not running)
+        ways.add(running)
+    assert ways == {True, False}

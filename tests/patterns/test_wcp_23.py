@@ -35,6 +35,8 @@ def test_a_signal_counts_if_somebody_waits_and_is_lost_otherwise() -> None:
             assert run.status == "waiting"
             assert run.live == [("go", "waiting_for_signal")]
             assert run.counts == {"a": 1}
+            assert len(run.events("signal.dropped")) == 1
+            assert not run.state.kept
         ends.add(run.status)
     assert ends == {"completed", "waiting"}
 
@@ -55,3 +57,16 @@ def test_one_signal_triggers_one_of_two_that_wait() -> None:
         heard = run.moves.index("a") < run.moves.index("signal 1")
         assert run.completed["go"] == run.completed["b"] == int(heard)
         assert run.status == "waiting"
+
+
+def test_what_is_kept_for_somebody_else_is_lost_for_who_did_not_wait() -> None:
+    definition = workflow(
+        ["a", SignalNode(id="now", signal="go", retained=False), "b", SignalNode(id="later", signal="go")],
+        edge("a", "now"),
+        edge("a", "b"),
+        edge("b", "later"),
+    )
+    for run in courses(definition, events=[signal(1)]):
+        early = run.moves.index("signal 1") < run.moves.index("a")
+        assert run.status == "waiting"
+        assert run.live == [("now" if early else "later", "waiting_for_signal")]

@@ -59,3 +59,21 @@ def test_an_answer_that_comes_before_its_gate_opens_is_kept() -> None:
         assert run.status == "completed"
         assert run.counts == {"a": 1, "ask": 1, "b": 1}
         assert run.tokens("ask")[0].result == "yes"
+
+
+def test_who_has_waited_longest_is_served_first() -> None:
+    definition = workflow(
+        ["a", "x", "y", SignalNode(id="p", signal="go"), SignalNode(id="q", signal="go")],
+        edge("a", "x"),
+        edge("x", "p"),
+        edge("a", "y"),
+        edge("y", "q"),
+    )
+    served = set()
+    for run in courses(definition, events=[signal(1)]):
+        first = "p" if run.moves.index("x") < run.moves.index("y") else "q"
+        early = run.moves.index("signal 1") < max(run.moves.index("x"), run.moves.index("y"))
+        assert run.status == "waiting"
+        assert run.completed[first] == 1
+        served.add((first, early))
+    assert len(served) == 4

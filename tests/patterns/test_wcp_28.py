@@ -72,3 +72,21 @@ def test_an_activation_that_fails_and_is_handled_does_not_block_the_next_for_eve
     for run in courses(definition):
         assert run.status == "completed"
         assert run.counts == {"s": 1, "a": 2, "b": 1, "join": 1, "handled": 1}
+
+
+def test_within_a_branch_they_are_blocked_as_well() -> None:
+    definition = workflow(
+        "s a b c join end done",
+        edge("s", "a", spawn_count=1, group="branches"),
+        *SPLIT,
+        edge("join", "a", max_iterations=1),
+        edge("join", "end", priority=1),
+        edge("end", "done", join=all_of("branches")),
+        start=("s",),
+    )
+    blocked = 0
+    for run in courses(definition):
+        assert run.status == "completed"
+        assert run.counts == {"s": 1, "a": 2, "b": 2, "c": 2, "join": 2, "end": 1, "done": 1}
+        blocked += check_blocking(run, "b", "c", needed=1)
+    assert blocked

@@ -121,3 +121,22 @@ def test_a_section_that_splits_is_left_when_its_last_branch_has() -> None:
         assert run.status == "completed"
         assert apart(run, ("p1", "p2", "p3"), ("q",))
         assert run.at_a_time("p2", "p3") == 2, "branches of one section hold the mutex together"
+
+
+def test_a_section_that_needs_two_mutexes_is_not_overtaken_for_ever() -> None:
+    definition = workflow(
+        ["a", node("hold", mutex=("n",)), "x", node("both", mutex=("m", "n")), "y", node("one", mutex=("m",))],
+        edge("a", "hold"),
+        edge("a", "x"),
+        edge("x", "both"),
+        edge("a", "y"),
+        edge("y", "one"),
+    )
+    waited = 0
+    for run in courses(definition):
+        assert run.status == "completed"
+        assert run.at_a_time("hold", "both") == run.at_a_time("both", "one") == 1
+        if run.moves.index("x") < run.moves.index("y"):
+            assert run.in_order("both", "one")
+            waited += run.moves.index("y") < run.moves.index("hold")
+    assert waited, "in some order the mutex is free, and yet another section has a right to it"

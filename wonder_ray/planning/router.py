@@ -233,8 +233,9 @@ class Router:
         return RegisterUndo(token_id=token.id, node_id=undo_id, input=given)
 
     def _route(self, state: RunState, token: Token) -> list[Decision]:
-        """What an ended token leads to: it withdraws its rivals, and takes its transitions."""
-        rivals = tuple(state.index.races.get(token.race_id, ())) if token.race_id is not None else ()
+        """What an ended token leads to: it withdraws its rivals, unless it was withdrawn itself, and takes its transitions."""
+        races = token.race_id is not None and token.status is not TokenStatus.CANCELLED
+        rivals = tuple(state.index.races.get(token.race_id or "", ())) if races else ()
         lost: list[Decision] = [CancelTokens(token_ids=rivals, reason=f"node {token.node_id!r} was first")] if rivals else []
         return [*lost, *self._onward(state, token)]
 
