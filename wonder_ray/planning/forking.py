@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wonder_ray.run_state import RunState
     from wonder_ray.state import Token
 
-    Row = Mapping[str, Any]
+    Row = dict[str, Any]
 
 _DECIDED: Final = TERMINAL_EVENTS | {"workflow.ending"}
 _BEGUN: Final = frozenset({"task.dispatched", "gate.opened", "signal.awaited", "timer.set", "subworkflow.requested"})
@@ -90,21 +90,21 @@ class History:
         Raises:
             WonderError: It never began, or (as nodes without a task may) ended within the turn; the message says what to do.
         """
-        begun = [row for row in self.rows if row["node_id"] == node and row["event_type"] in _BEGUN]
-        ended = [row for row in self.rows if row["node_id"] == node and row["event_type"] in _DONE]
+        begun = [row for row in self.rows if row.get("node_id") == node and row["event_type"] in _BEGUN]
+        ended = [row for row in self.rows if row.get("node_id") == node and row["event_type"] in _DONE]
         if not begun and not ended:
-            known = list(dict.fromkeys(row["node_id"] for row in self.rows if row["event_type"] in _BEGUN | _DONE))
+            known = list(dict.fromkeys(str(row["node_id"]) for row in self.rows if row["event_type"] in _BEGUN | _DONE))
             some = ", ".join(repr(name) for name in known[:_NAMED_MAX]) + (", ..." if len(known) > _NAMED_MAX else "")
             raise WonderError(f"run {self.run_id}: node {node!r} was never begun in it; begun were {some or 'none'}")
         last = (begun or ended)[-1]
         turn = last["turn"]
-        if any(row["turn"] == turn and row["token_id"] == last["token_id"] for row in ended):
+        if any(row["turn"] == turn and row.get("token_id") == last["token_id"] for row in ended):
             raise self._within_one_turn(node, turn)
         return self.point(last["sequence_number"])
 
     def _within_one_turn(self, node: str, turn: int) -> WonderError:
         sources = list(
-            dict.fromkeys(row["node_id"] for row in self.rows if row["turn"] == turn and row["event_type"] in _RESULTS)
+            dict.fromkeys(str(row["node_id"]) for row in self.rows if row["turn"] == turn and row["event_type"] in _RESULTS)
         )
         before = self._before(turn)
         begins = ", ".join(f"restart from {source!r}" for source in sources[:_NAMED_MAX])
@@ -126,7 +126,7 @@ class History:
         Raises:
             WonderError: Work that it counts on has been taken back since.
         """
-        state = fold(self.run_id, (dict(row) for row in self.rows), at=sequence)
+        state = fold(self.run_id, self.rows, at=sequence)
         undone = self._taken_back(state)
         if not undone:
             return state

@@ -124,10 +124,9 @@ def _of_child(state: RunState, child: Child) -> Waiting:
 def _held_back(state: RunState, graph: Graph | None) -> Iterator[Waiting]:
     """Pending tokens that a guard or a lock keeps from starting: a planner has set them apart, a fold knows them by the rest."""
     index = state.index
-    if index.parked:
-        held: Iterable[str] = index.parked
-    else:
-        held = chain(*index.ready.values(), index.fresh) if state.run.status is RunStatus.WAITING else ()
+    held: Iterable[str] = ()
+    if state.run.status is RunStatus.WAITING:
+        held = index.parked or chain(*index.ready.values(), index.fresh)
     for token in (state.tokens[token_id] for token_id in held):
         if token.status is not TokenStatus.PENDING:
             continue

@@ -1,12 +1,4 @@
-"""Looking at runs with nothing but the storage folder: no Ray, no running service, and none is ever started.
-
-A live cluster may write to the folder at the same time. What is told of a run is what it has committed: from its own file
-where no coordinator holds it, else as far as the event service has acknowledged.
-
->>> reader = Reader("storage")  # doctest: +SKIP
->>> reader.show("latest")["status"]  # doctest: +SKIP
-'completed'
-"""
+"""`Reader`: one storage folder, read."""
 
 from __future__ import annotations
 
@@ -16,6 +8,7 @@ import msgspec
 
 from wonder_ray.analytics.events import Events
 from wonder_ray.errors import HistoryConflictError, StorageError, WonderError
+from wonder_ray.reading.standing import child_json, node_counts, progress_json, record_json, wait_json
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
 from wonder_ray.storage.layout import Layout
 from wonder_ray.storage.lock import read_holder
@@ -25,18 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from wonder_ray.definitions.graph import Graph
     from wonder_ray.events.query import EventReader, EventRow, TraceRow
     from wonder_ray.fold import Folding
     from wonder_ray.logs.record import LogLine
+    from wonder_ray.planning.queries import Waiting
     from wonder_ray.replay import Replay
     from wonder_ray.resources.reader import ResourcesReader
     from wonder_ray.resources.records import RunRecord
+    from wonder_ray.storage.records import StoredRun
     from wonder_ray.storage.sqlite import SqliteRunStore
     from wonder_ray.storage.store import Stream
 
 RowT = TypeVar("RowT", "EventRow", "TraceRow")
 OUTBOX_ROWS: Final = 10_000
 RUNS_MAX: Final = 1_000
+WAITING_SHOWN: Final = 100
 COORDINATOR_KEYS: Final = ("pid", "node", "epoch", "placement")
 _RUN_FIELDS: Final = (
     "workspace_id",
@@ -151,22 +148,63 @@ class Reader:
     # --- one run -------------------------------------------------------------------------------------------------
 
     def show(self, ref: str) -> dict[str, Any]:
-        """How a run stands, as JSON: the fields of its record, its `coordinator`, and `nodes` (node -> token status -> tokens).
+        """How a run stands, as JSON: the fields of its record, its `coordinator`, and more.
 
+        That is `nodes` (node -> token status -> tokens), `waiting` (the first of what it waits for), `children` (its child runs),
+        and where it has such: `pause_reason`, `ending` (how it will end) and `undos` (how much work can be taken back).
         Where the events tell more than what was last reported, they are believed.
         """
         record = self.record(ref)
-        found = _record_json(record)
-        found["coordinator"] = self.coordinator(record.run_id)
-        found["nodes"] = {}
-        found["storage"] = str(self.layout.root)
+        found = record_json(record) | {"coordinator": self.coordinator(record.run_id), "storage": str(self.layout.root)}
+        found |= {"nodes": {}, "waiting": [], "children": [child_json(child) for child in self.children(record)]}
         rows = self._events(record)
         if rows and rows[0].sequence_number == 1:  # else retention has removed the beginning
             state = _fold(record.run_id, rows)
             found["nodes"] = node_counts(state)
             if state.run.sequence >= (record.events or 0):
-                found |= _progress_json(state)
+                found |= progress_json(state)
+                found["waiting"] = [wait_json(wait) for wait in self._waiting(record, state, WAITING_SHOWN)]
         return found
+
+    def children(self, record: RunRecord) -> list[RunRecord]:
+        """The child runs of a run, newest first, at most 1000."""
+        with self._registry() as registry:
+            return registry.list_runs(workspace_id=record.workspace_id, parent_run_id=record.run_id, limit=RUNS_MAX).runs
+
+    def waiting(self, ref: str, most: int | None = None) -> list[tuple[RunRecord, Waiting]]:
+        """What a run and the runs below it wait for, as far as they have not ended: each wait with whose it is."""
+        found: list[tuple[RunRecord, Waiting]] = []
+        records = [self.record(ref)]
+        while records and (most is None or len(found) < most):
+            record = records.pop(0)
+            if not record.ended:
+                state = _fold(record.run_id, self._events(record))
+                found += [(record, wait) for wait in self._waiting(record, state, most)]
+                records += self.children(record)
+        return found[:most]
+
+    def _waiting(self, record: RunRecord, state: Folding, most: int | None) -> list[Waiting]:
+        from wonder_ray.planning.queries import waiting_of
+
+        return waiting_of(state, self._graph(record), most) if waiting_of(state, most=1) else []
+
+    def query(self, ref: str, expression: str) -> tuple[Any, int]:
+        """The value of an expression over a run's `input`, `state`, `output` and `run`, and the event after which it is so.
+
+        Raises:
+            ExpressionError: It does not compile, or cannot be evaluated.
+        """
+        from wonder_ray.planning.queries import evaluate_query
+
+        record = self.record(ref)
+        state = _fold(record.run_id, self._events(record))
+        return evaluate_query(state, expression), state.run.sequence
+
+    def answered(self, record: RunRecord, key: str) -> dict[str, Any] | None:
+        """What a run has answered to the command with this key; None where none was, or its file is not here, or is in use."""
+        stored = self._stored(record.run_id)
+        answer = None if isinstance(stored, str) or stored is None else dict(stored.keys).get(key)
+        return None if answer is None else dict(decode(answer))
 
     def events_of(self, ref: str, after: int = 0) -> list[EventRow]:
         """What `events(ref, after)` gives."""
@@ -209,8 +247,6 @@ class Reader:
             HistoryConflictError: Its history has a gap: retention has removed a part.
             DefinitionError: The version of its workflow is not known here.
         """
-        from wonder_ray.definitions.graph import compile_graph
-        from wonder_ray.definitions.models import WorkflowDefinition
         from wonder_ray.replay import replay
 
         record = self.record(ref)
@@ -222,26 +258,30 @@ class Reader:
         if rows[0]["sequence_number"] != 1:
             msg = f"run {record.run_id} has events from {rows[0]['sequence_number']} on: retention has removed its beginning"
             raise HistoryConflictError(msg)
-        with self._registry() as registry:
-            found = registry.get_definition(record.workflow_name, record.workflow_version, workspace_id=record.workspace_id)
-        graph = compile_graph(WorkflowDefinition.model_validate(decode(found.definition)))
-        replayed = replay(graph, record.run_id, rows, open_end=live)
+        replayed = replay(self._graph(record), record.run_id, rows, open_end=live)
         return msgspec.structs.replace(replayed, state=None if live else self._state_differences(record.run_id, rows))
 
     def _state_differences(self, run_id: str, rows: list[dict[str, Any]]) -> tuple[str, ...] | None:
         """Where the state in the run's file differs from what its events fold to; None where the file is not here."""
+        from wonder_ray.replay import stored_differences
+
+        stored = self._stored(run_id)
+        if isinstance(stored, str):
+            return (stored,)
+        return None if stored is None else stored_differences(stored, run_id, rows)
+
+    def _stored(self, run_id: str) -> StoredRun | str | None:
+        """What the run's file holds, or why it cannot be read; None where it is not here."""
         path = self.layout.run_file(run_id)
         if not path.exists():
             return None
-        from wonder_ray.replay import stored_differences
         from wonder_ray.storage.sqlite import SqliteRunStore
 
         try:
             with SqliteRunStore(path, read_only=True) as store:
-                stored = store.load()
+                return store.load()
         except StorageError as error:
-            return (str(error),)
-        return None if stored is None else stored_differences(stored, run_id, rows)
+            return str(error)
 
     def is_settled(self, record: RunRecord) -> bool:
         """Whether nothing is left to do for a run: it has ended, and all its events are with the event service."""
@@ -279,6 +319,14 @@ class Reader:
 
         self.skipped = {}
         return ResourcesReader(self.layout.root)
+
+    def _graph(self, record: RunRecord) -> Graph:
+        from wonder_ray.definitions.graph import compile_graph
+        from wonder_ray.definitions.models import WorkflowDefinition
+
+        with self._registry() as registry:
+            found = registry.get_definition(record.workflow_name, record.workflow_version, workspace_id=record.workspace_id)
+        return compile_graph(WorkflowDefinition.model_validate(decode(found.definition)))
 
     def _event_reader(self) -> EventReader:
         from wonder_ray.events.query import EventReader
@@ -330,39 +378,6 @@ def _fold(run_id: str, rows: list[EventRow], at: int | None = None) -> Folding:
     from wonder_ray.fold import fold
 
     return fold(run_id, (row.as_dict() for row in rows), at=at)
-
-
-def node_counts(state: Folding) -> dict[str, dict[str, int]]:
-    """Node -> token status -> tokens, in the order in which nodes were reached."""
-    counts: dict[str, dict[str, int]] = {}
-    for (node_id, status), count in state.index.counts.items():
-        if count:
-            counts.setdefault(node_id, {})[str(status)] = count
-    return counts
-
-
-def _record_json(record: RunRecord) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.structs.asdict(record)
-    for name in ("input", "output", "error"):
-        found[name] = None if found[name] is None else decode(found[name])
-    found["status"] = str(record.status)
-    return found
-
-
-def _progress_json(state: Folding) -> dict[str, Any]:
-    """What a coordinator would report of this state."""
-    run = state.run
-    ended = run.started_us is not None and run.ended_us is not None
-    return {
-        "status": str(run.status),
-        "started_us": run.started_us,
-        "ended_us": run.ended_us,
-        "output": run.output,
-        "error": None if run.error is None else run.error.as_json(),
-        "tokens": len(state.tokens),
-        "events": run.sequence,
-        "duration_ms": ((run.ended_us or 0) - (run.started_us or 0)) / 1000 if ended else None,
-    }
 
 
 def _condition(

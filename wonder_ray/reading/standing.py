@@ -1,0 +1,67 @@
+"""How a run stands, as plain JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from wonder_ray.values import decode
+
+if TYPE_CHECKING:
+    from wonder_ray.fold import Folding
+    from wonder_ray.planning.queries import Waiting
+    from wonder_ray.resources.records import RunRecord
+
+
+def node_counts(state: Folding) -> dict[str, dict[str, int]]:
+    """Node -> token status -> tokens, in the order in which nodes were reached."""
+    counts: dict[str, dict[str, int]] = {}
+    for (node_id, status), count in state.index.counts.items():
+        if count:
+            counts.setdefault(node_id, {})[str(status)] = count
+    return counts
+
+
+def record_json(record: RunRecord) -> dict[str, Any]:
+    """The fields of a record, those that hold JSON decoded."""
+    found: dict[str, Any] = msgspec.structs.asdict(record)
+    for name in ("input", "output", "error", "fork"):
+        found[name] = None if found[name] is None else decode(found[name])
+    found["status"] = str(record.status)
+    return found
+
+
+def progress_json(state: Folding) -> dict[str, Any]:
+    """What a coordinator would report of this state."""
+    run = state.run
+    ending = run.ending
+    ended = run.started_us is not None and run.ended_us is not None
+    return {
+        "status": str(run.status),
+        "started_us": run.started_us,
+        "ended_us": run.ended_us,
+        "output": run.output,
+        "error": None if run.error is None else run.error.as_json(),
+        "tokens": len(state.tokens),
+        "events": run.sequence,
+        "duration_ms": ((run.ended_us or 0) - (run.started_us or 0)) / 1000 if ended else None,
+        "pause_reason": run.pause_reason,
+        "ending": None if ending is None else {"status": str(ending.status), "reason": ending.reason},
+        "undos": len(state.undos),
+    }
+
+
+def wait_json(wait: Waiting) -> dict[str, Any]:
+    """One thing that a run waits for: every field."""
+    return msgspec.structs.asdict(wait)
+
+
+def child_json(record: RunRecord) -> dict[str, Any]:
+    """A child run in short."""
+    return {
+        "run_id": record.run_id,
+        "workflow_name": record.workflow_name,
+        "status": str(record.status),
+        "parent_token_id": record.parent_token_id,
+    }
