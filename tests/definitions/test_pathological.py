@@ -101,10 +101,10 @@ def test_lists_of_ends_that_multiply() -> None:
         Workflow("w").transition(names, names)
 
 
-def test_a_million_mistakes() -> None:
-    nodes = tuple(models.ComputeNode(id="a", output={f"state.x{i}": "(" for i in range(100_000)}) for _ in range(2))
+def test_more_mistakes_than_anybody_reads() -> None:
+    node = models.ComputeNode(id="a", output={f"state.x{i}": "(" for i in range(30_000)})
     with refused("for 10,000 reasons:(.|\n)*and 9,950 more", within_s=8):
-        check(models.WorkflowDefinition(name="w", nodes=nodes))
+        check(models.WorkflowDefinition(name="w", nodes=(node,)))
 
 
 def test_names_of_megabytes() -> None:

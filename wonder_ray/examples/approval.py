@@ -1,12 +1,13 @@
 """A purchase that somebody has to approve: a gate that asks the next one in time, a deadline, and work that is taken back.
 
-    wonder run wonder_ray/examples/approval.py --input '{"item": "GPU", "price": 1800, "manager": "ada"}' --detach
-    wonder gates RUN
-    wonder answer RUN approve '{"approved": true}' --by ada
-
 The budget is reserved first, and given back when the purchase is refused, comes too late, or cannot be delivered; an order that
 was placed is called off before that.
 
+>>> with wonder.connect() as client:  # doctest: +SKIP
+...     run = client.start(flow, Purchase(item="GPU", price=1800, manager="ada"))
+...     run.gates()[0].assignee
+...     run.answer("approve", {"approved": True}, by="ada")
+...     run.result(timeout=60)
 >>> reserve("GPU", 1800.0)
 {'reservation': 'R-GPU', 'amount': 1800.0}
 """
