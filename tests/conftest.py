@@ -94,7 +94,7 @@ def storage(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wait_until() -> WaitUntil:
     """Waits for a condition: `wait_until(lambda: run.status == "completed", timeout=5, what="the run to end")`."""
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tests.cases.definitions import Case, all_cases
 from tests.cases.running import check
+from tests.integration.case_running import on_ray, put_actions
 from tests.integration.helpers import SECONDS, check_history, rows_of
-from wonder_ray.bundles.pack import pack
-from wonder_ray.bundles.store import BundleStore
-from wonder_ray.definitions.models import ActionNode, WorkflowDefinition
 from wonder_ray.errors import WonderError
-from wonder_ray.executor.registry import as_action
 from wonder_ray.state import ErrorRecord
 from wonder_ray.values import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
     from tests.conftest import WaitUntil
     from tests.core import CoreRun
     from wonder_ray.client import Client, Run
+    from wonder_ray.definitions.models import WorkflowDefinition
 
 CASES = {case.name: case for case in all_cases()}
 AT_A_TIME = 6
@@ -53,34 +47,20 @@ class Found:
         return [r["sequence_number"] for r in self.rows if (r["event_type"], r["node_id"]) == (event_type, node_id)]
 
 
-def on_ray(case: Case, bundle: str) -> WorkflowDefinition:
+def definition_on_ray(case: Case, bundle: str) -> WorkflowDefinition:
     """The case's definition, its actions in a bundle and slowed down."""
-    nodes = [
-        node.model_copy(update={"action": "case_actions:run_case", "input": _input(node, case)})
-        if isinstance(node, ActionNode)
-        else node
-        for node in case.definition.nodes
-    ]
-    name = f"case-{case.name}".replace("_", "-")
-    return case.definition.model_copy(update={"name": name, "nodes": tuple(nodes), "bundle": bundle})
-
-
-def _input(node: ActionNode, case: Case) -> Mapping[str, str]:
-    given = ", ".join(f"{json.dumps(name)}: {text}" for name, text in node.input.items())
-    seconds = case.seconds.get(node.id, 0.0) * DELAY_SCALE
-    return {"ref": json.dumps(node.action), "seconds": repr(float(seconds)), "given": "{" + given + "}"}
+    seconds = {node: time * DELAY_SCALE for node, time in case.seconds.items()}
+    return on_ray(case.definition, f"case-{case.name}".replace("_", "-"), bundle, seconds)
 
 
 @pytest.fixture(scope="module")
 def runs(client: Client, project: Path) -> dict[str, Run | Exception]:
     """Every case, carried out."""
-    shutil.copy(Path(__file__).parent / "case_actions.py", project)
-    code = pack([as_action(importlib.import_module("case_actions").run_case)])
-    bundle = BundleStore(client.storage.root).put(code.data)
+    bundle = put_actions(client, project)
 
     def carry_out(case: Case) -> Run | Exception:
         try:
-            run = client.start(on_ray(case, bundle), case.input)
+            run = client.start(definition_on_ray(case, bundle), case.input)
             run.wait(SECONDS)
         except WonderError as error:
             return error

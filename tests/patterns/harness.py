@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tests.cases.words import action
-from tests.core import every_order
+from tests.core import CoreRun, every_order
 from tests.patterns.reading import Reading
 from wonder_ray.definitions.models import ActionNode
 from wonder_ray.definitions.validation import validate
@@ -83,7 +83,7 @@ class Move(NamedTuple):
     """Whether it is the result of a task that nobody waits for any more."""
 
 
-class Course(Reading):
+class Course(CoreRun, Reading):
     """A run in which the surroundings choose each next move.
 
     Args:
@@ -185,6 +185,9 @@ class Course(Reading):
         turn = super().turn(*batch)
         withdrawn = set(turn.withdrawn)
         self._withdrawn.extend(token for token in before if (token.id, token.attempt) in withdrawn)
+        if turn.ended:
+            assert not self.children, "the terminal event waits for those of child runs"
+            assert all(child.status in ENDED for child in self.family.values())
         return turn
 
     def crash(self) -> None:
@@ -205,6 +208,11 @@ class Course(Reading):
         for turn, move in zip(self.turn_of_move, self.moves, strict=True):
             turns.setdefault(turn, set()).add(move)
         return [names for names in turns.values() if len(names) > 1]
+
+    def merged(self, target: str) -> list[Any]:
+        """What each firing of a join has merged into a target."""
+        writes = (write for row in self.events("branches.merged") for write in row["writes"])
+        return [write["value"] for write in writes if write["target"] == target]
 
     # --- what can happen -----------------------------------------------------------------------------------------
 
@@ -256,21 +264,6 @@ class Course(Reading):
     def _stop_child(self, child: Child, run: Course) -> None:
         self._told_to_stop.add(child.id)
         run.turn(facts.CancelRun(reason=child.cancelled or ""))
-
-
-def check_blocking(run: Course, *branches: str, needed: int, opener: str = "a", join: str = "join") -> int:
-    """Every activation fires in the turn in which it has its arrivals and all earlier ones have reset; how many had to wait.
-
-    The activations are those of one node of one branch, whose direct successors are `branches`.
-    """
-    reset = blocked = 0
-    for token in sorted(run.tokens(opener), key=run.end):
-        arrivals = sorted(run.end(branch) for branch in run.tokens(*branches, parent=token))
-        (fired,) = run.tokens(join, parent=token)
-        assert run.turn_at(run.begin(fired)) == run.turn_at(max(arrivals[needed - 1], reset))
-        blocked += arrivals[needed - 1] < reset
-        reset = max(reset, arrivals[-1])
-    return blocked
 
 
 def courses(

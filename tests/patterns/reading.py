@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.core import CoreRun
 from wonder_ray.state import TERMINAL_TOKEN
 
 if TYPE_CHECKING:
+    from wonder_ray.fold import Folding
     from wonder_ray.state import Token
 
 STARTS: Final = frozenset({"task.dispatched", "gate.opened", "signal.awaited", "timer.set", "subworkflow.requested"})
 STOPS: Final = frozenset({"token.completed", "token.failed", "token.timed_out", "token.cancelled", "token.requeued"})
 
 
-class Reading(CoreRun):
-    """A run that can be asked."""
+class Reading:
+    """A run, on the core or on a cluster, that has its events and its state."""
+
+    rows: list[dict[str, Any]]
+    state: Folding
 
     @property
     def counts(self) -> dict[str, int]:
         """Node -> how often it completed, for nodes that did."""
-        return dict(self.completed)
+        return dict(Counter(row["node_id"] for row in self.rows if row["event_type"] == "node_completed"))
 
     @property
     def live(self) -> list[tuple[str, str]]:
@@ -30,12 +34,7 @@ class Reading(CoreRun):
     @property
     def cancelled(self) -> list[str]:
         """The nodes whose tokens were cancelled, in that order."""
-        return [row["node_id"] for row in self.events("token.cancelled")]
-
-    def merged(self, target: str) -> list[Any]:
-        """What each firing of a join has merged into a target."""
-        writes = (write for row in self.events("branches.merged") for write in row["writes"])
-        return [write["value"] for write in writes if write["target"] == target]
+        return [row["node_id"] for row in self.rows if row["event_type"] == "token.cancelled"]
 
     def tokens(self, *nodes: str, parent: Token | None = None) -> list[Token]:
         """The tokens of some nodes (else of all) that come from one token (else from any), oldest first."""
@@ -102,3 +101,18 @@ class Reading(CoreRun):
                 working.discard(row["token_id"])
             most = max(most, len(working))
         return most
+
+
+def check_blocking(run: Reading, *branches: str, needed: int, opener: str = "a", join: str = "join") -> int:
+    """Every activation fires in the turn in which it has its arrivals and all earlier ones have reset; how many had to wait.
+
+    The activations are those of one node of one branch, whose direct successors are `branches`.
+    """
+    reset = blocked = 0
+    for token in sorted(run.tokens(opener), key=run.end):
+        arrivals = sorted(run.end(branch) for branch in run.tokens(*branches, parent=token))
+        (fired,) = run.tokens(join, parent=token)
+        assert run.turn_at(run.begin(fired)) == run.turn_at(max(arrivals[needed - 1], reset))
+        blocked += arrivals[needed - 1] < reset
+        reset = max(reset, arrivals[-1])
+    return blocked

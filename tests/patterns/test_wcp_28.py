@@ -7,7 +7,8 @@ branch are settled, that is, when all their members have arrived or ended.
 from __future__ import annotations
 
 from tests.cases.words import all_of, edge, node, workflow
-from tests.patterns.harness import Pattern, check_blocking, courses
+from tests.patterns.harness import Pattern, courses
+from tests.patterns.reading import check_blocking
 from wonder_ray.definitions.models import Join
 
 PATTERN = Pattern(28, "Blocking Discriminator", "`any` with `blocking`: one instance after the other")

@@ -6,7 +6,8 @@ Carried by an `m_of_n` join with `blocking`.
 from __future__ import annotations
 
 from tests.cases.words import edge, workflow
-from tests.patterns.harness import Pattern, check_blocking, courses
+from tests.patterns.harness import Pattern, courses
+from tests.patterns.reading import check_blocking
 from wonder_ray.definitions.models import Join
 
 PATTERN = Pattern(31, "Blocking Partial Join", "`m_of_n` with `blocking`: one instance after the other")
