@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from tests.analytics.histories import Measured, crawl, flaky_fetch, run_id, seconds_of, store
 from tests.analytics.reference import History, at
-from tests.cases.words import edge, m_of, node, workflow
+from tests.cases.words import edge, fail_always, m_of, node, workflow
+from tests.core import RUN_ID as CORE_RUN
 from tests.core import attempt_of
 from tests.planning.graphs import nested
 from tests.test_fold import actions
 from wonder_ray.analytics.events import Events
-from wonder_ray.planning.facts import TaskLost
-from wonder_ray.state import TERMINAL_RUN, ErrorRecord
+from wonder_ray.definitions.models import GateNode, SubworkflowNode, Undo
+from wonder_ray.fold import fold
+from wonder_ray.planning.facts import AnswerGate, ContinueRun, Fork, PauseRun, StartRun, TaskLost
+from wonder_ray.state import TERMINAL_RUN, ErrorRecord, Lineage
 
 if TYPE_CHECKING:
     from tests.core import CoreRun
@@ -159,3 +162,65 @@ def test_an_attempt_whose_process_died_is_lost(storage: Path, batched: bool) -> 
     check_all(events, core)
     found = events.sql("SELECT outcome, error_type, run_ms IS NULL FROM attempts ORDER BY attempt").rows
     assert found == [("lost", "WorkerDied", True), ("completed", None, False)]
+
+
+# --- runs that wait, stop, take back and begin half-way ------------------------------------------------------------
+
+
+def test_how_a_run_stands_is_told_at_every_stage(storage: Path) -> None:
+    asked = GateNode(id="ask", output={"state.answer": "result"})
+    definition = workflow([node("begin"), asked, node("end")], edge("begin", "ask"), edge("ask", "end"))
+    core = Measured(definition)
+    core.start()
+    seen = []
+    for number, act in enumerate(
+        (
+            core.run_on,
+            lambda: core.say(PauseRun(reason="lunch")),
+            lambda: core.say(ContinueRun()),
+            lambda: core.say(AnswerGate(gate="ask", answer=42)),
+            core.run_on,
+        )
+    ):
+        act()
+        events = Events(store(storage / str(number), {RUN: core}))
+        check_all(events, core)
+        seen.append(events.sql("SELECT status FROM runs").rows[0][0])
+    assert seen == ["waiting", "paused", "waiting", "running", "completed"]
+
+
+def test_work_that_is_taken_back_has_attempts_of_its_own(storage: Path) -> None:
+    undo = Undo(action="m:undo", input={"id": "result"})
+    definition = workflow([node("book", undo=undo), node("pay", "fail_always")], edge("book", "pay"))
+    core = Measured(definition, {"pay": fail_always})
+    core.start()
+    while core.status != "compensating":
+        assert core.step()
+    check_all(Events(store(storage / "1", {RUN: core})), core)
+    core.run_on()
+    events = Events(store(storage / "2", {RUN: core}))
+    check_all(events, core)
+    outcomes = events.sql("SELECT node_id, outcome FROM attempts ORDER BY sequence_number").rows
+    assert outcomes == [("book", "completed"), ("pay", "failed"), ("undo:book", "completed")]
+
+
+def test_a_forked_run_begins_with_the_tokens_of_its_source(storage: Path) -> None:
+    source = Measured(crawl(), {"fetch": flaky_fetch()}).run()
+    for sequence in range(8, len(source.rows), 7):
+        state = fold(CORE_RUN, source.rows, at=sequence)
+        fork = Measured(crawl())
+        begun = Fork(source=Lineage(run_id=CORE_RUN, sequence=state.run.sequence), state=state, changes={})
+        fork.turn(StartRun(input=None, workflow_name="crawl", workflow_version="v", fork=begun))
+        fork.run_on()
+        check_all(Events(store(storage / str(sequence), {RUN: fork})), fork)
+
+
+def test_a_child_run_has_a_row_of_its_own(storage: Path) -> None:
+    definition = workflow([node("begin"), SubworkflowNode(id="child", workflow="inner")], edge("begin", "child"))
+    parent, child = Measured(definition).run(), Measured(workflow([node("work")])).run()
+    store(storage, {RUN: parent})
+    events = Events(store(storage, {run_id(2): child}, parent_run_id=RUN, root_run_id=RUN, workflow_name="inner"))
+    check_all(events, parent)
+    check_all(events, child, run_id(2))
+    family = events.sql("SELECT workflow_run_id, parent_run_id, attempts FROM runs WHERE root_run_id = ? ORDER BY 1", [RUN]).rows
+    assert family == [(RUN, None, 1), (run_id(2), RUN, 1)]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from wonder_ray.events.wire import Stream
 
-DERIVED_VIEWS: Final = ("_births", "tokens", "attempts", "runs")
+DERIVED_VIEWS: Final = ("_restored", "_births", "tokens", "attempts", "runs")
 """The views over `events`, each after those that it reads."""
 _NAMES: Final = {"events": "events", "trace": "trace_events"}
 _SQL_TYPES: Final = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}

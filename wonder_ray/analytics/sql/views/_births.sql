@@ -1,5 +1,5 @@
 -- How every token came to be, one row each. The tokens of a fan-out have no event of their own: their ids are derived from
--- its id, as the coordinator derives them. A forked run begins with tokens of the run that it was forked from.
+-- its id, as the coordinator derives them.
 SELECT workflow_run_id, token_id, sequence_number, turn, timestamp, node_id,
        metadata->>'$.parent_id' AS parent_id,
        metadata->>'$.transition_id' AS transition_id,
@@ -25,8 +25,4 @@ UNION ALL
 SELECT workflow_run_id, token->>'$.id', sequence_number, turn, timestamp, token->>'$.node_id',
        token->>'$.parent_id', token->>'$.transition_id', token->>'$.group_id', token->>'$.fanout_id',
        CAST(token->>'$.index' AS BIGINT)
-FROM (
-    SELECT workflow_run_id, sequence_number, turn, timestamp, unnest(CAST(metadata->'$.token_records' AS JSON[])) AS token
-    FROM events
-    WHERE event_type = 'run.restored'
-)
+FROM _restored

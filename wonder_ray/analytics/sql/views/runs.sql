@@ -1,11 +1,13 @@
 -- runs: one row per run. What a run has cost is the sum over its attempts; its child runs have rows of their own.
 SELECT workflow_run_id, workspace_id, project_id, root_run_id, parent_run_id, workflow_name, workflow_version,
-       CASE arg_max(event_type, sequence_number) FILTER (event_type LIKE 'workflow.%' OR event_type = 'compensation.started')
+       CASE arg_max(event_type, sequence_number) FILTER (event_type IN (
+                'workflow.started', 'workflow.waiting', 'workflow.running', 'workflow.paused', 'workflow.resumed',
+                'workflow.ending', 'compensation.started',
+                'workflow.completed', 'workflow.failed', 'workflow.timed_out', 'workflow.cancelled'))
            WHEN 'workflow.completed' THEN 'completed'
            WHEN 'workflow.failed' THEN 'failed'
            WHEN 'workflow.timed_out' THEN 'timed_out'
            WHEN 'workflow.cancelled' THEN 'cancelled'
-           WHEN 'workflow.cancel_requested' THEN 'cancelling'
            WHEN 'workflow.ending' THEN 'cancelling'
            WHEN 'compensation.started' THEN 'compensating'
            WHEN 'workflow.paused' THEN 'paused'

@@ -8,11 +8,22 @@ ends AS (
     SELECT workflow_run_id, token_id, sequence_number, turn, timestamp, split_part(event_type, '.', 2) AS status
     FROM events
     WHERE event_type IN ('token.completed', 'token.failed', 'token.timed_out', 'token.cancelled')
+    UNION ALL
+    SELECT workflow_run_id, token->>'$.id', sequence_number, turn, timestamp,
+           CASE WHEN token->>'$.status' = 'completed' AND token->>'$.join_id' IS NOT NULL THEN 'joined'
+                ELSE token->>'$.status'
+           END
+    FROM _restored
+    WHERE token->>'$.status' IN ('completed', 'failed', 'timed_out', 'cancelled')
 ),
 waits AS (
     SELECT workflow_run_id, token_id, sequence_number, metadata->>'$.join_id' AS join_id
     FROM events
     WHERE event_type = 'token.waiting'
+    UNION ALL
+    SELECT workflow_run_id, token->>'$.id', sequence_number, token->>'$.join_id'
+    FROM _restored
+    WHERE token->>'$.status' = 'waiting_for_siblings'
 ),
 firings AS (
     SELECT workflow_run_id, sequence_number, turn, timestamp, metadata->>'$.join_id' AS join_id,
