@@ -7,7 +7,7 @@ import pytest
 
 from tests.examples.in_process import in_process
 from wonder_ray.errors import WonderError
-from wonder_ray.examples import agent, approval, hello, sweep
+from wonder_ray.examples import agent, approval, digest, hello, sweep
 
 if TYPE_CHECKING:
     from tests.core import CoreRun
@@ -31,7 +31,7 @@ def test_hello_greets_in_the_order_of_the_names() -> None:
     assert run.output == {"greetings": ["Hello, Zoe!", "Hello, Ada!", "Hello, Mo!"], "count": 3}
 
 
-@pytest.mark.parametrize("flow", [hello.flow, sweep.flow, approval.flow, agent.flow, agent.lookup])
+@pytest.mark.parametrize("flow", [hello.flow, sweep.flow, approval.flow, agent.flow, agent.lookup, digest.flow])
 def test_examples_draw_no_warning(flow: Any) -> None:
     assert flow.problems() == []
 
@@ -119,3 +119,22 @@ def test_a_setting_that_makes_no_sense_fails_the_first_node() -> None:
 def test_actions_ask_for_their_context() -> None:
     with pytest.raises(WonderError, match="inside an action only"):
         sweep.evaluate(sweep.GRID[0], fold=0, folds=2, preempt_one_in=1)
+
+
+# --- digest ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_tries_again_where_the_model_turns_a_call_away() -> None:
+    run = in_process(digest.flow).run({"documents": 12})
+    assert run.output["digest"]["documents"] == run.completed["summarize"] == 12
+    failed = run.events("task.failed")
+    assert failed
+    assert {(row["error"]["type"], row["attempt"]) for row in failed} == {("RateLimited", 1)}
+    assert in_process(digest.flow).run({"documents": 0}).output["digest"] == {"documents": 0, "words": 0}
+
+
+def test_a_damaged_document_fails_the_digest_at_once() -> None:
+    run = in_process(digest.flow).run({"documents": 12, "damaged": 3})
+    assert run.error is not None
+    assert (run.status, run.error.type, run.error.message) == ("failed", "UnreadableDocument", "'document 3' has no text in it")
+    assert [row["attempt"] for row in run.events("token.failed")] == [1]
