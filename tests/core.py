@@ -19,16 +19,17 @@ from wonder_ray.coordinator.machine import Machine, Turn
 from wonder_ray.coordinator.traces import Tracer
 from wonder_ray.definitions.graph import compile_graph
 from wonder_ray.errors import ActionError
-from wonder_ray.fold import fold, new_state
+from wonder_ray.fold import evolve, fold, new_state
 from wonder_ray.planning import facts
 from wonder_ray.state import TERMINAL_RUN, Child, ErrorRecord, Token
 from wonder_ray.storage.memory import MemoryDisk, MemoryRunStore
-from wonder_ray.workflow_events import TERMINAL_EVENTS
+from wonder_ray.workflow_events import TERMINAL_EVENTS, Stamp, decode_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wonder_ray.definitions.models import WorkflowDefinition
+    from wonder_ray.fold import Folding
 
     Action = Callable[..., Any]
     Order = Callable[[list[Token]], int]
@@ -72,6 +73,7 @@ class CoreRun:
         self.disk = MemoryDisk()
         self.store = MemoryRunStore(self.disk)
         self.state = new_state(run_id)
+        self._folded = new_state(run_id)
         self.tracer = Tracer(0) if trace else None
         self.machine = Machine(self.graph, self.state, epoch=1, tracer=self.tracer)
         self.flying: list[Token] = []
@@ -111,7 +113,7 @@ class CoreRun:
         """From where it stands to the end, or to where it waits for the world."""
         while self.step():
             pass
-        self.check()
+        self.check_whole()
         return self
 
     def start(self, value: Any = None) -> None:
@@ -242,7 +244,7 @@ class CoreRun:
         """Invariants 3, 4 and 10, and the state's own consistency."""
         assert [row["sequence_number"] for row in self.rows] == list(range(1, len(self.rows) + 1))
         now = self.state.durable()
-        assert fold(self.state.run.run_id, self.rows).durable() == now
+        assert self._fold_new_rows().durable() == now
         stored = self.store.load()
         assert stored is not None
         reloaded = state_of(stored)
@@ -252,6 +254,18 @@ class CoreRun:
         assert len(ends) == (self.state.run.status in TERMINAL_RUN)
         if ends:
             assert ends[0] is self.rows[-1]
+
+    def check_whole(self) -> None:
+        """As `check`, and with all events folded anew."""
+        self.check()
+        assert fold(self.state.run.run_id, self.rows).durable() == self.state.durable()
+
+    def _fold_new_rows(self) -> Folding:
+        """The state that the events give: those since it was last asked for are applied to what those before had given."""
+        for row in self.rows[self._folded.run.sequence :]:
+            stamp = Stamp(row["sequence_number"], row["turn"], row["turn_now"], row["epoch"])
+            evolve(self._folded, decode_event(row), stamp)
+        return self._folded
 
     # --- reading -------------------------------------------------------------------------------------------------
 

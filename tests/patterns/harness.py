@@ -296,9 +296,7 @@ def crashing(definition: WorkflowDefinition, value: Any, turns: int, **how: Any)
 
 def _run(run: Course, value: Any) -> Course:
     run.start(value)
-    while run.step():
-        pass
-    run.check()
+    run.run_on()
     return run
 
 
