@@ -110,6 +110,8 @@ LIBRARY_PLACES: Final = {
     "cel_expr_python": ("definitions/*",),  # one wrapper bounds size and cost of every expression
     "cloudpickle": ("bundles/*", "executor/*"),  # only user code is ever pickled
     "pydantic": ("definitions/*", "http/*", "resources/*", "settings.py", "cli/*", "examples/*"),  # edges, never hot paths
+    "fastapi": ("http/*",),
+    "starlette": ("http/*",),
     "typer": ("cli/*", "examples/*"),
     "rich": ("cli/*", "examples/*"),
     "duckdb": ANALYSIS,

@@ -1,0 +1,170 @@
+"""Every endpoint against every kind of caller, generated from the application's own list of routes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.http.world import Api
+from wonder_ray.http.app import create_app
+from wonder_ray.resources.access_records import SCOPES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPEN = {"/health", "/ready", "/openapi.json"}
+BODIES: dict[str, Any] = {
+    "/v1/runs": {"workflow": "approval", "input": {"amount": 1}},
+    "/v1/definitions": {"name": "x", "nodes": [{"id": "ask", "kind": "gate"}], "start": ["ask"]},
+    "/v1/runs/{run}/cancel": {},
+    "/v1/runs/{run}/pause": {},
+    "/v1/runs/{run}/resume": None,
+    "/v1/runs/{run}/signals": {"name": "paid"},
+    "/v1/runs/{run}/answers": {"gate": "ask", "answer": 1},
+    "/v1/runs/{run}/updates": {"changes": {"state.x": 1}},
+    "/v1/runs/{run}/forks": {},
+    "/v1/runs/{run}/query": {"expression": "1"},
+}
+
+
+def endpoints() -> list[tuple[str, str]]:
+    document = create_app(None, None).openapi()  # type: ignore[arg-type] # neither is used for that
+    return [(method.upper(), path) for path, methods in document["paths"].items() for method in methods if path not in OPEN]
+
+
+ENDPOINTS = endpoints()
+
+
+def scope_of(method: str, path: str) -> str:
+    last = path.rpartition("/")[2]
+    if path.startswith("/v1/definitions"):
+        return "definitions:write" if method == "POST" else "definitions:read"
+    if last in {"events", "trace", "stream"}:
+        return "events:read"
+    if last == "logs":
+        return "logs:read"
+    return "runs:write" if method == "POST" and last != "query" else "runs:read"
+
+
+def ids(endpoint: object) -> str:
+    return " ".join(endpoint) if isinstance(endpoint, tuple) else str(endpoint)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Api, str, str]:
+    """The API, a run of `default`, a run of `other`."""
+    api = Api(tmp_path_factory.mktemp("storage"))
+    return api, api.start(), api.start("other")
+
+
+def ask(api: Api, endpoint: tuple[str, str], run: str, key: str, **headers: str) -> Any:
+    method, path = endpoint
+    return api.call(method, path.format(run=run, name="approval"), BODIES.get(path), key=key, **headers)
+
+
+def refused(answer: Any, status: int) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+def test_the_list_of_endpoints_is_whole() -> None:
+    assert len(ENDPOINTS) == 20
+    assert {path for method, path in ENDPOINTS if method == "POST"} == set(BODIES)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=ids)
+def test_no_key_is_refused(shared: tuple[Api, str, str], endpoint: tuple[str, str]) -> None:
+    api, run, _ = shared
+    answer = ask(api, endpoint, run, "")
+    refused(answer, 401)
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=ids)
+def test_a_wrong_key_is_refused(shared: tuple[Api, str, str], endpoint: tuple[str, str]) -> None:
+    api, run, _ = shared
+    last = "0" if api.key[-1] != "0" else "1"
+    for wrong in (api.key[:-1] + last, "wonder_" + "0" * 16 + "_" + "0" * 64, "x", "é"):
+        refused(ask(api, endpoint, run, wrong), 401)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=ids)
+def test_every_other_scope_together_is_refused(shared: tuple[Api, str, str], endpoint: tuple[str, str]) -> None:
+    api, run, _ = shared
+    others = [scope for scope in SCOPES if scope not in {"admin", scope_of(*endpoint)}]
+    refused(ask(api, endpoint, run, api.new_key(*others)), 403)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=ids)
+def test_another_workspace_is_refused(shared: tuple[Api, str, str], endpoint: tuple[str, str]) -> None:
+    api, run, _ = shared
+    key = api.new_key("admin", workspace="other")
+    refused(ask(api, endpoint, run, key, Wonder_Workspace="default"), 403)
+
+
+@pytest.mark.parametrize("endpoint", [each for each in ENDPOINTS if "{run}" in each[1]], ids=ids)
+def test_a_run_of_another_workspace_is_unknown(shared: tuple[Api, str, str], endpoint: tuple[str, str]) -> None:
+    """Named by its whole id, which the registry would find; nothing tells it from one that does not exist."""
+    api, _, other = shared
+    answer = ask(api, endpoint, other, api.key)
+    refused(answer, 404)
+    missing = "run_0192f0c1a2b3_0123456789abcdef"
+    other_body, missing_body = answer.json(), ask(api, endpoint, missing, api.key).json()
+    assert other_body["detail"].replace(other, "") == missing_body["detail"].replace(missing, "")
+    assert other_body["type"] == missing_body["type"]
+    assert [row["event_type"] for row in api.services.cores[other].rows].count("workflow.started") == 1
+    assert api.services.cores[other].turns == 1
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=ids)
+def test_its_scope_alone_is_enough(shared: tuple[Api, str, str], endpoint: tuple[str, str]) -> None:
+    api = shared[0]
+    run = api.start()
+    if endpoint[1].endswith("/stream"):
+        api.call("POST", f"/v1/runs/{run}/cancel", {})
+    answer = ask(api, endpoint, run, api.new_key(scope_of(*endpoint)))
+    assert answer.status_code in {200, 201, 202}, answer.text
+
+
+def test_a_key_for_all_workspaces_says_which(api: Api) -> None:
+    run, other = api.start(), api.start("other")
+    key = api.new_key("runs:read", workspace=None)
+    assert api.call("GET", f"/v1/runs/{other}", key=key).status_code == 403
+    assert api.call("GET", f"/v1/runs/{other}", key=key, Wonder_Workspace="other").status_code == 200
+    assert api.call("GET", f"/v1/runs/{run}", key=key, Wonder_Workspace="other").status_code == 404
+    assert api.call("GET", f"/v1/runs/{run}", key=key, Wonder_Workspace="nowhere").status_code == 404
+    listed = api.call("GET", "/v1/runs", key=key, Wonder_Workspace="other").json()["runs"]
+    assert [each["run_id"] for each in listed] == [other]
+
+
+def test_keys_end_and_are_rotated(api: Api) -> None:
+    made = api.resources.create_api_key("ci", ("runs:read",))
+    rotated = api.resources.rotate_api_key(made.record.key_id, grace_s=0)
+    assert api.call("GET", "/v1/runs", key=made.token).status_code == 401
+    assert api.call("GET", "/v1/runs", key=rotated.token).status_code == 200
+    api.resources.revoke_api_key(made.record.key_id)
+    assert api.call("GET", "/v1/runs", key=rotated.token).status_code == 401
+
+
+def test_rate_limits_hold_across_replicas(storage: Path) -> None:
+    """Two applications with a connection each to one registry share what a key may use."""
+    one, two = Api(storage), Api(storage)
+    key = one.new_key("runs:read", rate_per_s=0.001, burst=3.0)
+    statuses = [replica.call("GET", "/v1/runs", key=key).status_code for replica in (one, two, one, two, one)]
+    assert statuses == [200, 200, 200, 429, 429]
+    answer = one.call("GET", "/v1/runs", key=key)
+    refused(answer, 429)
+    assert int(answer.headers["retry-after"]) >= 1
+    one.clock.advance(seconds=1001)
+    assert one.call("GET", "/v1/runs", key=key).status_code == 200
+    assert len(one.logged("rate_limited")) + len(two.logged("rate_limited")) == 3
+
+
+def test_refusals_are_logged_without_the_key(api: Api) -> None:
+    api.call("GET", "/v1/runs", key="wonder_secret")
+    api.call("GET", "/v1/runs", key=api.new_key("logs:read"))
+    assert [kind for level, kind in api.log.kinds() if level == "warning"] == ["auth_failed", "access_denied"]
+    assert "wonder_secret" not in repr(api.log.lines)
+    assert [fields["status"] for fields in api.logged("request_received")] == [401, 403]
