@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOP: Final = Path(__file__).parents[1]
 
-BASE: Final = frozenset({"addresses", "errors", "ids", "clock", "presence", "settings", "values"})
+BASE: Final = frozenset({"addresses", "errors", "ids", "clock", "presence", "redaction", "settings", "values"})
 MODEL: Final = frozenset(
     {"definitions", "state", "decisions", "workflow_events", "run_index", "run_limits", "run_places", "run_state", "fold"}
 )
@@ -33,6 +33,7 @@ ARROWS: Final = {
     "ids": frozenset({"errors"}),  # ids are made and checked here
     "values": frozenset({"errors"}),  # JSON in and out
     "addresses": frozenset({"errors"}),  # where a Ray may be
+    "redaction": frozenset({"errors"}),  # what no text may show
     "settings": frozenset({"errors", "values"}),  # what an installation chooses
     "presence": frozenset[str](),  # where a service actor lives
     # The model: pure data and pure functions. None of it may see a clock.

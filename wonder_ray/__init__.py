@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from wonder_ray.errors import ActionError, CommandRefusedError, DefinitionError, RunFailedError, WonderError
     from wonder_ray.executor.context import current, report_usage
     from wonder_ray.executor.registry import action
+    from wonder_ray.executor.secrets import Secret
     from wonder_ray.reading import open_storage
 
 __version__ = "0.1.0"
@@ -57,6 +58,7 @@ __all__ = [
     "Retry",
     "Run",
     "RunFailedError",
+    "Secret",
     "WonderError",
     "Workflow",
     "WorkflowDefinition",
@@ -92,6 +94,7 @@ _MODULES: Final = MappingProxyType(
         "errors": ("ActionError", "CommandRefusedError", "DefinitionError", "RunFailedError", "WonderError"),
         "executor.context": ("current", "report_usage"),
         "executor.registry": ("action",),
+        "executor.secrets": ("Secret",),
         "reading": ("open_storage",),
     }
 )

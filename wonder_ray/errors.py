@@ -73,6 +73,9 @@ class RateLimitedError(WonderError):
 class SecretError(WonderError):
     """A secret cannot be had: there is none of this name, or the place that holds its value does not have it."""
 
+    retryable: bool = False
+    """Whether another attempt may have it."""
+
 
 class KeyConflictError(WonderError):
     """A start reused the `key` of a run that has another definition or another input."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ import ray
 from ray import exceptions
 
 from wonder_ray.bundles.loader import bundle_loader
+from wonder_ray.errors import SecretError, ServiceUnavailableError, WonderError
 from wonder_ray.executor.protocol import (
     Call,
     ErrorInfo,
@@ -29,13 +31,21 @@ from wonder_ray.executor.protocol import (
     encode_task,
 )
 from wonder_ray.executor.runner import run_calls
+from wonder_ray.executor.secrets import Vault
+from wonder_ray.ids import NAMESPACE
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
+from wonder_ray.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
+    from wonder_ray.executor.secrets import Granted
+
+SECRET_SECONDS: Final = 30.0
+"""How long a task waits for the registry when it asks for a secret."""
+_SECRET_PAUSE_S: Final = 0.5
 __all__ = ["TaskOptions", "decode_outcomes", "explain_loss", "submit"]
 
 
@@ -83,8 +93,16 @@ def _prepared(name: str, options: bytes) -> Any:
 def run_task(data: bytes) -> bytes:
     """What runs in a worker: `encode_task` in, `encode_outcomes` out."""
     spec, calls = decode_task(data)
+    vault = Vault(partial(_ask_for_secret, spec.run_id), _redactor())
     with _interruptible() as interrupted:
-        outcomes = run_calls(spec, calls, loader=bundle_loader(spec.storage), log=_worker_log(), interrupted=interrupted)
+        outcomes = run_calls(
+            spec,
+            calls,
+            loader=bundle_loader(spec.storage),
+            log=_worker_log(),
+            interrupted=interrupted,
+            vault=vault,
+        )
     return encode_outcomes(outcomes)
 
 
@@ -165,4 +183,29 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 @cache
 def _worker_log() -> LogClient:
     """The log client of this process; the actor is looked up when lines are sent, and need not be there."""
-    return LogClient(remote_sender(), "executor")
+    return LogClient(remote_sender(), "executor", hide=_redactor().text)
+
+
+@cache
+def _redactor() -> Redactor:
+    """Of this process: a later task may still hold what an earlier one has revealed."""
+    return Redactor()
+
+
+def _ask_for_secret(run_id: str, name: str) -> Granted:
+    """What the registry says of a secret; it may be about to be started again."""
+    deadline = time.monotonic() + SECRET_SECONDS
+    while True:
+        try:
+            registry = ray.get_actor("resources", namespace=NAMESPACE)
+            granted: Granted = ray.get(registry.grant_secret.remote(run_id, name), timeout=SECRET_SECONDS)
+            return granted
+        except (ValueError, exceptions.RayError) as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, WonderError) and not isinstance(cause, ServiceUnavailableError):
+                raise cause from None
+            if time.monotonic() > deadline:
+                passing = SecretError(f"secret {name!r}: the registry did not answer for {SECRET_SECONDS:.0f} s: {error}")
+                passing.retryable = True
+                raise passing from None
+        time.sleep(_SECRET_PAUSE_S)

@@ -12,12 +12,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from wonder_ray.errors import PayloadError
-from wonder_ray.values import DEPTH_MAX, encode_trusted
+from wonder_ray.executor.secrets import Secret
+from wonder_ray.values import DEPTH_MAX, decode, encode_trusted
+
+if TYPE_CHECKING:
+    from wonder_ray.redaction import Redactor
 
 _ADVICE = (
     "return dicts with string keys, lists, strings, finite numbers, booleans and None (dataclasses, pydantic models, tuples and "
@@ -25,14 +29,16 @@ _ADVICE = (
 )
 
 
-def encode_result(value: object, *, node_id: str, bytes_max: int) -> bytes:
-    """The result of a node's action as JSON bytes.
+def encode_result(value: object, *, node_id: str, bytes_max: int, redactor: Redactor | None = None) -> bytes:
+    """The result of a node's action as JSON bytes, without the secrets that `redactor` knows.
 
     Raises:
         PayloadError: The value is no JSON (the message names node, type and place), or larger than `bytes_max`.
     """
     try:
         data = encode_trusted(to_json(value))
+        if redactor is not None and redactor.touches(data):
+            data = encode_trusted(redactor.value(decode(data)))
     except _NotJsonError as error:
         raise PayloadError(f"node {node_id!r}: the result is no JSON: {error}; {_ADVICE}") from None
     except UnicodeEncodeError as error:
@@ -85,6 +91,8 @@ def _converted(value: Any, place: str, depth: int) -> Any:
         return int.__int__(value)
     if isinstance(value, float):
         return _plain(float.__float__(value), place, depth)
+    if isinstance(value, Secret):
+        return value.reference
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, place, depth)
     if isinstance(value, msgspec.Struct):

@@ -27,8 +27,10 @@ from wonder_ray.executor.context import TaskContext, Usage, task_context
 from wonder_ray.executor.failures import describe, describe_result
 from wonder_ray.executor.protocol import Call, ErrorInfo, Outcome, StepSpec, TaskSpec
 from wonder_ray.executor.results import encode_result
+from wonder_ray.executor.secrets import Vault, opened
 from wonder_ray.executor.work import ActionLoader, ActionWork, Work, drive, drive_async, load_function
 from wonder_ray.logs.context import log_context
+from wonder_ray.redaction import Redactor
 from wonder_ray.values import decode
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def run_calls(
     clock: Clock | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     async_calls_max: int = ASYNC_CALLS_MAX,
+    vault: Vault | None = None,
 ) -> list[Outcome]:
     """Run every call: sync actions one after the other, async ones concurrently in one event loop.
 
@@ -65,12 +68,13 @@ def run_calls(
         clock: The time that outcomes carry.
         interrupted: Whether the task has been cancelled; then a `KeyboardInterrupt` ends it instead of failing one call.
         async_calls_max: How many async calls run at the same time.
+        vault: Where the secrets of the run come from, and what hides them in all that is returned or logged.
 
     Returns:
         One outcome per call, in the order of the calls.
     """
-    batch = _Batch(spec, log, clock or SystemClock(), interrupted)
-    with log_context(run_id=spec.run_id, node_id=spec.node_id):
+    batch = _Batch(spec, log, clock or SystemClock(), interrupted, Redactor() if vault is None else vault.redactor)
+    with opened(vault), log_context(run_id=spec.run_id, node_id=spec.node_id):
         batch.write("debug", "task_received", f"node {spec.node_id!r}: {len(calls)} calls", calls=len(calls), bundle=spec.bundle)
         try:
             with batch.capturing():
@@ -83,8 +87,11 @@ def run_calls(
 
 
 class _Batch:
-    def __init__(self, spec: TaskSpec, log: LogClient | None, clock: Clock, interrupted: Callable[[], bool]) -> None:
+    def __init__(
+        self, spec: TaskSpec, log: LogClient | None, clock: Clock, interrupted: Callable[[], bool], redactor: Redactor
+    ) -> None:
         self.spec = spec
+        self.redactor = redactor
         self._log = log
         self.clock = clock
         self._interrupted = interrupted
@@ -95,7 +102,7 @@ class _Batch:
             return nullcontext()
         from wonder_ray.logs.capture import capture_output
 
-        return capture_output(self._log.emit)
+        return capture_output(self._log.emit, hide=self.redactor.text)
 
     def load(self, loader: ActionLoader) -> Work:
         """The work of this task, its functions loaded."""
@@ -150,7 +157,7 @@ class _Batch:
 
     def all_failed(self, calls: Sequence[Call], error: BaseException) -> list[Outcome]:
         """The same error for every call, one line in the log."""
-        info = describe(error)
+        info = self.describe(error)
         self.write_failure(info, calls=len(calls))
         now_us = self.clock.now_us()
         return [
@@ -170,8 +177,12 @@ class _Batch:
             "error", "action_failed", message, error_stack=error.stack, kind=error.kind, retryable=error.retryable, **fields
         )
 
+    def describe(self, error: BaseException) -> ErrorInfo:
+        """The record of an exception, without secrets."""
+        return describe(error, self.redactor.text)
+
     def _step_failed(self, step: StepSpec, attempt: int, error: BaseException) -> None:
-        info = describe(error)
+        info = self.describe(error)
         message = f"node {self.spec.node_id!r}, step {step.name!r}, attempt {attempt}: {info.type}: {info.message}"
         self.write("warning", "step_failed", message, error_stack=info.stack, step=step.name, on_failure=step.on_failure)
 
@@ -213,7 +224,7 @@ class _Attempt:
                 self._batch.write("warning", "task_interrupted", message, duration_ms=self._duration_ms)
                 return False
             if error is not None:
-                self._error = describe(error)
+                self._error = self._batch.describe(error)
             if self._error is not None:
                 self._batch.write_failure(self._error, self._node_id)
             return True
@@ -229,9 +240,10 @@ class _Attempt:
         """Take the result, or why it is none."""
         spec = self._batch.spec
         try:
-            self._result = encode_result(value, node_id=self._node_id, bytes_max=spec.result_bytes_max)
+            redactor = self._batch.redactor
+            self._result = encode_result(value, node_id=self._node_id, bytes_max=spec.result_bytes_max, redactor=redactor)
         except PayloadError as error:
-            self._error = describe_result(error)
+            self._error = describe_result(error, redactor.text)
 
     def outcome(self) -> Outcome:
         """What the coordinator is told."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from wonder_ray.errors import CodeBundleError, InputError
 from wonder_ray.executor.registry import Action
+from wonder_ray.executor.secrets import with_secrets
 
 if TYPE_CHECKING:
     from wonder_ray.executor.protocol import ActionRef, TaskSpec
@@ -77,7 +78,7 @@ def invoke(ref: ActionRef, fn: Callable[..., Any], value: Any, *, single: bool =
     """The call of one action; an `InputError` when its parameters do not fit the input."""
     if not single and not isinstance(value, dict):
         raise InputError(f"{ref} takes keyword arguments; the input is no object but {type(value).__name__} {str(value)[:80]}")
-    args, kwargs = ((value,), {}) if single else ((), value)
+    args, kwargs = ((value,), {}) if single else ((), with_secrets(ref, fn, value))
     try:
         return (yield Invocation(fn, args, kwargs))
     except TypeError as error:

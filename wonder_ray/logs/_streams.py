@@ -113,6 +113,12 @@ class LineAssembler:
 
     A carriage return starts the line anew, as on a terminal, so that a progress bar is one line with its last state.
 
+    Args:
+        chars_max: Of a line.
+        hide: Takes secrets out of a line; until then up to `hidden_chars_max` more characters of it are held, so that none is
+            cut in two.
+        hidden_chars_max: The longest form of a secret.
+
     Attributes:
         chars_dropped: Characters that were cut from lines or skipped, line ends not counted.
         lines_dropped: Lines that were skipped.
@@ -128,6 +134,8 @@ class LineAssembler:
         "_cut",
         "_decoder",
         "_head",
+        "_held_max",
+        "_hide",
         "_returned",
         "_skipping",
         "_started",
@@ -135,8 +143,10 @@ class LineAssembler:
         "lines_dropped",
     )
 
-    def __init__(self, chars_max: int) -> None:
+    def __init__(self, chars_max: int, hide: Callable[[str], str] | None = None, hidden_chars_max: int = 0) -> None:
         self._chars_max = chars_max
+        self._hide = hide
+        self._held_max = chars_max if hide is None else chars_max + hidden_chars_max
         self._decoder: codecs.IncrementalDecoder | None = None
         self.chars_dropped = 0
         self.lines_dropped = 0
@@ -193,12 +203,16 @@ class LineAssembler:
             start = max(start, last_return + 1)
         self._started = True
         self._returned = text[end - 1] == "\r"
-        kept = min(end, start + self._chars_max - len(self._head))
+        kept = min(end, start + self._held_max - len(self._head))
         self._head += text[start:kept]
         self._cut += end - kept
 
     def _finish(self) -> str:
         head, cut = self._head.rstrip("\r"), self._cut - (self._returned and self._cut > 0)
+        if self._hide is not None:
+            head = self._hide(head)
+            cut += max(0, len(head) - self._chars_max)
+            head = head[: self._chars_max]
         self.chars_dropped += cut
         self._begin()
         return f"{head} [{cut} characters cut]" if cut else head

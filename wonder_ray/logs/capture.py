@@ -33,7 +33,8 @@ from wonder_ray.clock import SystemClock
 from wonder_ray.logs._streams import LineAssembler, RoutedStream
 from wonder_ray.logs.client import columns_of, line_of_record
 from wonder_ray.logs.context import current_log_context, handling, is_handling
-from wonder_ray.logs.record import LogLine, bounded, metadata_text
+from wonder_ray.logs.record import LogLine, bounded, hidden, metadata_text
+from wonder_ray.redaction import FORM_CHARS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +70,7 @@ def capture_output(
     clock: Clock | None = None,
     limits: CaptureLimits | None = None,
     service: Service = "executor",
+    hide: Callable[[str], str] | None = None,
 ) -> Capture:
     r"""Capture what the code in the `with` block (one attempt of one token) prints and logs.
 
@@ -78,6 +80,7 @@ def capture_output(
         clock: Where lines get their time from.
         limits: What is over them is dropped, counted, and reported as one `output_truncated` line at the end.
         service: Whose lines these are.
+        hide: Takes secrets out of a text; called before a line is shortened.
 
     Example:
         >>> lines = []
@@ -86,7 +89,7 @@ def capture_output(
         >>> [line.event_type for line in lines], capture.lines_dropped
         (['stdout', 'output_truncated'], 1)
     """
-    return Capture(emit, clock or _SYSTEM_CLOCK, limits or _DEFAULT_LIMITS, service)
+    return Capture(emit, clock or _SYSTEM_CLOCK, limits or _DEFAULT_LIMITS, service, hide)
 
 
 class Capture:
@@ -99,8 +102,16 @@ class Capture:
         emit_errors: How often `emit` raised.
     """
 
-    def __init__(self, emit: Callable[[LogLine], object], clock: Clock, limits: CaptureLimits, service: Service) -> None:
+    def __init__(
+        self,
+        emit: Callable[[LogLine], object],
+        clock: Clock,
+        limits: CaptureLimits,
+        service: Service,
+        hide: Callable[[str], str] | None = None,
+    ) -> None:
         self._emit = emit
+        self._hide = hide
         self._clock = clock
         self._limits = limits
         self._service: Service = service
@@ -153,7 +164,8 @@ class Capture:
             self.lines_dropped += 1  # not even formatted; without the lock, for the same reason as above
             return
         with handling():
-            line = bounded(msgspec.structs.replace(line_of_record(record, self._service, "log"), **columns_of(self._context)))
+            line = msgspec.structs.replace(line_of_record(record, self._service, "log"), **columns_of(self._context))
+            line = bounded(line if self._hide is None else hidden(line, self._hide))
             with self._lock:
                 kept = self._logged.take(line.message + (line.error_stack or ""))
                 if not kept:
@@ -181,7 +193,7 @@ class Capture:
         key = (stream, thread)
         found = self._assemblers.get((stream, threading.get_ident())) or self._assemblers.get(key)
         if found is None:
-            found = self._assemblers[key] = LineAssembler(self._limits.line_chars_max)
+            found = self._assemblers[key] = LineAssembler(self._limits.line_chars_max, self._hide, FORM_CHARS_MAX)
         return found
 
     def _close(self) -> list[LogLine]:

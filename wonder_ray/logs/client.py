@@ -24,7 +24,7 @@ import msgspec
 
 from wonder_ray.clock import SystemClock
 from wonder_ray.logs.context import LogContext, current_log_context, handling, is_handling, log_context
-from wonder_ray.logs.record import LEVELS, LogLine, bounded, dropped_line, is_severe, metadata_text, weight
+from wonder_ray.logs.record import LEVELS, LogLine, bounded, dropped_line, hidden, is_severe, metadata_text, weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,7 @@ class LogClient:
         clock: Where lines get their time from.
         limits: Bounds.
         level_min: Lines below it are left out.
+        hide: Takes secrets out of every text; called before a line is shortened, and before it is kept.
 
     Attributes:
         service: Whose lines these are.
@@ -84,8 +85,10 @@ class LogClient:
         *,
         limits: ClientLimits | None = None,
         level_min: Level = "debug",
+        hide: Callable[[str], str] | None = None,
     ) -> None:
         self._send = send
+        self._hide = hide
         self.service: Service = service
         self._host = host or socket.gethostname()
         self._pid = os.getpid() if pid is None else pid
@@ -165,7 +168,8 @@ class LogClient:
             return
         with handling():
             try:
-                self._add(bounded(line if line.host else msgspec.structs.replace(line, host=self._host, pid=self._pid)))
+                whole = line if line.host else msgspec.structs.replace(line, host=self._host, pid=self._pid)
+                self._add(bounded(whole if self._hide is None else hidden(whole, self._hide)))
             except Exception:  # noqa: BLE001 - logging fails no run
                 self.dropped += 1
 

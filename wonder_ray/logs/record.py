@@ -18,7 +18,7 @@ from wonder_ray import values
 from wonder_ray.errors import PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 Service: TypeAlias = Literal["coordinator", "executor", "resources", "http", "events", "logs"]
@@ -124,6 +124,13 @@ def bounded(line: LogLine) -> LogLine:
         changes["level"] = _OTHER_NAMES.get(str(line.level).lower(), "info")
     if line.service not in SERVICES:
         changes["service"] = "logs"
+    return msgspec.structs.replace(line, **changes) if changes else line
+
+
+def hidden(line: LogLine, hide: Callable[[str], str]) -> LogLine:
+    """The line without secrets, before anything of it is shortened."""
+    texts = {"message": line.message, "error_stack": line.error_stack, "metadata": line.metadata}
+    changes = {name: found for name, text in texts.items() if isinstance(text, str) and (found := hide(text)) is not text}
     return msgspec.structs.replace(line, **changes) if changes else line
 
 

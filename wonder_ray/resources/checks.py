@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wonder_ray.errors import ActionNotFoundError, DefinitionError, InputError, PayloadError, WonderError
 from wonder_ray.ids import check_name, check_run_id
+from wonder_ray.redaction import SECRET_BYTES_MAX, SECRET_CHARS_MIN
 from wonder_ray.resources.access_records import SCOPES
 from wonder_ray.values import check_json, decode
 
@@ -23,8 +24,6 @@ KEY_MAX: Final = 256
 LABELS_MAX: Final = 64
 LABEL_CHARS_MAX: Final = 256
 DESCRIPTION_CHARS_MAX: Final = 2_000
-SECRET_CHARS_MIN: Final = 8
-SECRET_BYTES_MAX: Final = 8 * 1024
 GRACE_S_MAX: Final = 30 * 24 * 3600.0
 _INT_MAX: Final = 2**63 - 1
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
