@@ -6,10 +6,13 @@ import asyncio
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wonder_ray.errors import ActionError
 from wonder_ray.executor.context import current, report_usage
+
+if TYPE_CHECKING:
+    from wonder_ray.executor.secrets import Secret
 
 POLL_SECONDS = 0.02
 
@@ -151,3 +154,15 @@ async def fetch(n: int) -> int:
 def process(n: int) -> int:
     """Which process runs this."""
     return os.getpid() if n >= 0 else 0
+
+
+def use_secret(key: Secret) -> dict[str, Any]:
+    """Show a secret wherever an action can."""
+    value = key.reveal()
+    print("the key is", value)  # noqa: T201 - as actions do
+    return {"length": len(value), "plain": value, "inside": f"Bearer {value}!"}
+
+
+def fail_with_secret(key: Secret) -> None:
+    """Fail with a secret in the message."""
+    raise RuntimeError(f"{key.reveal()} was refused")

@@ -8,7 +8,19 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from wonder_ray.cli import analysing, checking, clusters, controlling, definitions, histories, logs, looking, running, submitting
+from wonder_ray.cli import (
+    administering,
+    analysing,
+    checking,
+    clusters,
+    controlling,
+    definitions,
+    histories,
+    logs,
+    looking,
+    running,
+    submitting,
+)
 from wonder_ray.errors import HistoryConflictError, ServiceUnavailableError, StaleEpochError, WonderError
 
 DEBUG: Final = "--debug"
@@ -81,5 +93,17 @@ def root(
     """Durable workflows for Ray: run them, look at them, go on with them."""
 
 
-for group in (running, submitting, controlling, looking, histories, logs, analysing, definitions, clusters, checking):
+for group in (
+    running,
+    submitting,
+    controlling,
+    looking,
+    histories,
+    logs,
+    analysing,
+    definitions,
+    clusters,
+    administering,
+    checking,
+):
     group.add_to(app)

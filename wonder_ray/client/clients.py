@@ -23,6 +23,7 @@ from wonder_ray.errors import (
 )
 from wonder_ray.ids import NAMESPACE, new_run_id
 from wonder_ray.registration import in_environment, put_definition, register
+from wonder_ray.resources.administration import Administration, remote_administration
 from wonder_ray.resources.records import StartRequest
 from wonder_ray.services import Services
 from wonder_ray.storage.layout import Layout
@@ -200,6 +201,15 @@ class Client:
         page = self._services.call("resources", "list_runs", **filters)
         found: list[RunRecord] = page.runs
         return found
+
+    @property
+    def admin(self) -> Administration:
+        """Workspaces, projects, API keys and secrets.
+
+        Example:
+            >>> client.admin.put_secret("openai", value="sk-...")  # doctest: +SKIP
+        """
+        return remote_administration(partial(self._services.call, "resources"))
 
     def flush(self) -> None:
         """Return when every event acknowledged so far lies in a finished Parquet file."""

@@ -26,7 +26,6 @@ from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
 from wonder_ray.presence import Presence
 from wonder_ray.resources.place import ENVIRONMENT_VARIABLE as PLACE_VARIABLE
-from wonder_ray.resources.place import note_place, resources_place
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
 from wonder_ray.storage.layout import Layout
 
@@ -78,16 +77,11 @@ class ResourcesActor:
         return self._opened or self._open()
 
     def _open(self) -> ResourcesService:
-        from wonder_ray.resources.master_key import load_master_keys
-        from wonder_ray.resources.service import ResourcesService
+        from wonder_ray.resources.opening import open_service
 
         with self._opening:
             if self._opened is None:
-                layout = Layout(self._storage)
-                place = resources_place(layout, self._place)
-                keys = load_master_keys(layout.master_key)
-                self._opened = ResourcesService(place, log=self._log, on_io_error=self._crash, master_keys=keys)
-                note_place(layout, place)
+                self._opened = open_service(Layout(self._storage), self._place, log=self._log, on_io_error=self._crash)
             return self._opened
 
     def _crash(self) -> None:

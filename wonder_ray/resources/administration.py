@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from wonder_ray.ids import check_name
 from wonder_ray.resources import checks
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wonder_ray.resources.access_records import ApiKeyRecord, Identity, NewApiKey, SecretGrant, SecretRecord
     from wonder_ray.resources.records import ProjectRecord, WorkspaceRecord
     from wonder_ray.resources.request_log import RequestLog
@@ -266,6 +269,18 @@ class Administration:
             resealed = self._store.secrets.reseal()
             self._log.done("secrets_resealed", f"{resealed} secrets encrypted with the newest master key", resealed=resealed)
             return resealed
+
+
+def remote_administration(call: Callable[..., Any]) -> Administration:
+    """The same methods, of a registry that is reached by calling its methods by name."""
+
+    class Remote:
+        def __getattr__(self, method: str) -> Callable[..., Any]:
+            if method.startswith("_") or not hasattr(Administration, method):
+                raise AttributeError(method)
+            return partial(call, method)
+
+    return cast("Administration", Remote())
 
 
 def _check_project(workspace_id: str, project_id: str) -> None:
