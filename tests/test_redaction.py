@@ -86,6 +86,7 @@ def test_a_value_without_secrets_stays_as_it_is(value: object) -> None:
 
 @given(secrets, st.sampled_from(["...", "…", " [17 characters cut]", "\n[17 characters cut]\n", "... (9 characters)"]), st.data())
 def test_what_remains_of_a_secret_that_was_cut_is_hidden(value: str, cut: str, data: st.DataObject) -> None:
+    value = value.translate(dict.fromkeys(map(ord, ".… "), "x"))  # else the place of the cut is a matter of opinion
     size = data.draw(st.integers(6, len(value) - 1))
     redactor = knowing(value)
     assert value[:size] not in redactor.text(f"it is {value[:size]}{cut}rest").replace(MASK, "")
