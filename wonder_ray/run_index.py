@@ -351,6 +351,7 @@ class Index:
             if group.parent_id is None or group.id not in self.inner.get(group.parent_id, ()):
                 return
             drop(self.inner, group.parent_id, group.id)
+            self.touched_groups[group.parent_id] = None  # what was inside might have arrived at its join
             group = self._groups[group.parent_id]
 
     # --- building ------------------------------------------------------------------------------------------------
