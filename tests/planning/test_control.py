@@ -135,6 +135,17 @@ def test_a_mutex_is_held_through_a_section_of_nodes(crash: bool) -> None:
         assert at["a2"][1] < at["b1"][0] or at["b2"][1] < at["a1"][0]
 
 
+def test_where_all_tokens_wait_for_a_lock_the_node_keeps_no_place_among_those_that_are_served() -> None:
+    """Else a turn that leaves no event (a result that is refused) changes the order of later dispatches."""
+    definition = flow(ComputeNode(id="a"), act("b", mutex=("m",)), transitions=(edge("a", "b", spawn_count=3),))
+    run = CoreRun(definition)
+    run.start()
+    run.finish("b")
+    assert len(run.of("b")) == 1
+    assert len(run.state.index.parked) == 1
+    assert not run.state.index.ready
+
+
 def test_a_lock_is_free_again_when_its_holder_fails_or_is_cancelled() -> None:
     definition = flow(
         act("a", mutex=("m",)),

@@ -62,6 +62,8 @@ class TaskManager:
                 found = [self._dispatch(state, node, token, now_us) for token in tokens]
                 left[lane] = most - len(found)
                 decisions += found
+                if not queue:
+                    state.pending(node_id)  # forget the place of a queue whose tokens all have to wait: they come anew
         return decisions
 
     def lane(self, node_id: str) -> str:
