@@ -98,7 +98,7 @@ def test_a_change_of_the_planners_is_found_and_can_be_listed(monkeypatch: pytest
     history = record("a join", join_all())
     fires = history.rows[[row["event_type"] for row in history.rows].index("fan_in.completed")]["turn"]
     assert unlisted(history) == []
-    monkeypatch.setattr(synchronization, "branch_order", lambda token: -token.ordinal)
+    monkeypatch.setattr(synchronization, "in_branch_order", lambda _state, _graph, arrivals: list(arrivals)[::-1])
     assert [found.split(":")[0] for found in unlisted(history)] == [f"turn {fires} differs"]
     history.changes.append(Change(turn=fires, why="the order of merges was turned round"))
     assert unlisted(history) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cases.words import all_of, append, edge, node, workflow
-from tests.core import CoreRun, every_order
+from tests.core import CoreRun, every_order, random_order
 from wonder_ray.definitions.models import ComputeNode, Merge, WorkflowDefinition
 
 
@@ -31,6 +31,37 @@ def test_branch_ten_comes_after_branch_two_whatever_the_arrival() -> None:
     )
     run = CoreRun(flow, order=lambda flying: len(flying) - 1).run()
     assert run.output == {"all": list(range(12))}
+
+
+def test_branches_with_the_same_path_merge_in_the_order_of_the_definition() -> None:
+    """Both inner joins go on at the path of the token that opened their groups."""
+    flow = workflow(
+        [*(node(n) for n in "amxyk"), *(node(f"j{n}", input={"value": f"'{n}'"}) for n in "xy")],
+        edge("a", "m", group="o"),
+        *(edge("m", n, group=n) for n in "xy"),
+        *(edge(n, f"j{n}", join=all_of(n)) for n in "xy"),
+        *(edge(f"j{n}", "k", join=all_of("o", append("state.all"))) for n in "xy"),
+        output={"all": "state.all"},
+    )
+    for order in every_order():
+        assert CoreRun(flow, order=order).run().output == {"all": ["x", "y"]}
+
+
+def test_branches_with_the_same_path_and_way_merge_in_the_order_in_which_they_began() -> None:
+    """A join that fires twice in one branch makes two tokens at one path."""
+    flow = workflow(
+        [*(node(n) for n in "ampqk"), node("n", input={"value": "token.id"})],
+        edge("a", "m", group="o"),
+        *(edge("m", n, spawn_count=2) for n in "pq"),
+        *(edge(n, "n", join=all_of("incoming")) for n in "pq"),
+        edge("n", "k", join=all_of("o", append("state.all"))),
+        output={"all": "state.all"},
+    )
+    for seed in range(40):
+        run = CoreRun(flow, order=random_order(seed)).run()
+        began = [token.id for token in run.state.tokens.values() if token.node_id == "n" and token.attempt]
+        assert len(began) == 2
+        assert run.output == {"all": began}
 
 
 @pytest.mark.parametrize(

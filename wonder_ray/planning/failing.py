@@ -98,6 +98,6 @@ def arrivals_needed(state: RunState, graph: Graph, group: Group) -> int | None:
     if join is None or join.strategy == "all":
         return None
     try:
-        return threshold(state, group, join)
+        return threshold(state, graph, group, join)
     except ExpressionError:
         return group.size

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from wonder_ray.errors import ExpressionError
-from wonder_ray.state import ErrorRecord
+from wonder_ray.state import INCOMING_PREFIX, ErrorRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from wonder_ray.definitions.expressions import Expression
-    from wonder_ray.definitions.graph import JoinSpec, NodeSpec
+    from wonder_ray.definitions.graph import Graph, JoinSpec, NodeSpec
     from wonder_ray.run_state import RunState
     from wonder_ray.state import Group, Token
 
@@ -78,7 +81,7 @@ def expression_failure(error: ExpressionError, node_id: str, where: str) -> Erro
     return ErrorRecord("ExpressionError", f"{where}: {error}", retryable=False, kind="expression", node_id=node_id)
 
 
-def threshold(state: RunState, group: Group, join: JoinSpec) -> int:
+def threshold(state: RunState, graph: Graph, group: Group, join: JoinSpec) -> int:
     """How many arrivals an `any` or `m_of_n` join fires at, as things stand.
 
     Raises `ExpressionError` when `m` cannot be evaluated.
@@ -96,7 +99,8 @@ def threshold(state: RunState, group: Group, join: JoinSpec) -> int:
     }
     if "results" in join.m.names:
         arrivals = (state.tokens[token_id] for token_id in state.index.arrivals.get(group.id, ()))
-        scope["results"] = [state.tokens[token.parent_id or ""].result for token in sorted(arrivals, key=branch_order)]
+        ordered = in_branch_order(state, graph, arrivals)
+        scope["results"] = [state.tokens[token.parent_id or ""].result for token in ordered]
     return evaluate_count(join.m, scope, "m")
 
 
@@ -109,3 +113,32 @@ def branch_order(token: Token) -> tuple[tuple[int, int, str], ...]:
     ['root.a.2', 'root.a.10']
     """
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in token.path_id.split("."))
+
+
+def in_branch_order(state: RunState, graph: Graph, arrivals: Iterable[Token]) -> list[Token]:
+    """Arrivals at the join of a group, in the order in which they merge: never that of their arrival (rule R7).
+
+    Paths repeat: two groups of one split each lead on from the same place, and so does a join that fires twice. Of one path, the
+    order of the transitions into the join decides, then that in which the tokens came to be that the branches go back to.
+    """
+
+    def place(token: Token) -> tuple[object, int]:
+        return branch_order(token), graph.edge[token.transition_id or ""].order
+
+    ordered = sorted(arrivals, key=place)
+    if any(place(one) == place(two) for one, two in pairwise(ordered)):
+        ordered.sort(key=lambda token: (place(token), _lineage(state, token)))
+    return ordered
+
+
+def _lineage(state: RunState, arrival: Token) -> list[int]:
+    """The tokens that an arrival goes back to, the first one first: as far as to a join over `incoming`, which is a beginning."""
+    found = []
+    token = arrival
+    while token.parent_id is not None:
+        parent = state.tokens[token.parent_id]
+        if token.transition_id is None and (parent.join_id or "").startswith(INCOMING_PREFIX):
+            break
+        token = parent
+        found.append(token.ordinal)
+    return found[::-1]

@@ -13,7 +13,7 @@ from wonder_ray.planning.cancelling import cancel_members
 from wonder_ray.planning.failing import fail_group
 from wonder_ray.planning.merging import check_writes, merge_writes
 from wonder_ray.planning.passing import pass_join
-from wonder_ray.planning.scope import branch_order, expression_failure, threshold
+from wonder_ray.planning.scope import expression_failure, in_branch_order, threshold
 from wonder_ray.state import ErrorRecord, Group, GroupStatus
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _settle_all(state: RunState, graph: Graph, group: Group, join: JoinSpec) -> 
 
 
 def _settle_some(state: RunState, graph: Graph, growth: Growth, group: Group, join: JoinSpec) -> list[Decision]:
-    needed = threshold(state, group, join)
+    needed = threshold(state, graph, group, join)
     if group.arrived >= needed:
         return _fire(state, graph, group, join, needed)
     if group.open:
@@ -93,7 +93,7 @@ def _fire(state: RunState, graph: Graph, group: Group, join: JoinSpec, needed: i
     taken = dict.fromkeys(islice(waiting, needed))
     decisions: list[Decision] = []
     if join.merges:
-        arrivals = sorted((state.tokens[token_id] for token_id in taken), key=branch_order)
+        arrivals = in_branch_order(state, graph, (state.tokens[token_id] for token_id in taken))
         writes = merge_writes(state, arrivals, join.merges, opener.path_id)
         check_writes(state, opener.scope_id, writes)
         decisions.append(
