@@ -3,6 +3,7 @@
 
     scripts/simulate.py --seeds 2000 [--start 0] [--json]     many seeds; what is broken is made smaller, and named by one line
     scripts/simulate.py --seed 17 [--without f0,t3,n2]        one seed, without some parts of its workload
+    scripts/simulate.py --plan tests/simulation/kept/x.json   one workload from a file (--keep FILE writes it)
     scripts/simulate.py --planted [--json]                    bugs planted on purpose, each of which must be found
 
 The exit status is 0 when nothing was broken (with --planted: when every bug was found).
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.simulation.plans import draw_plan, without
+from tests.simulation.plans import draw_plan, from_json, to_json, without
 from tests.simulation.planted import PLANTED, planted
 from tests.simulation.running import RULES, Found, carry_out, hunt_all, run_many, shrink
 
@@ -39,7 +40,7 @@ def main() -> int:
     options = parse()
     if options.planted:
         return hunt_planted(options)
-    if options.seed is not None:
+    if options.seed is not None or options.plan is not None:
         return run_one(options)
     began = time.monotonic()
     tally = run_many(options.start, options.seeds, options.processes)
@@ -65,6 +66,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="run one seed, and show its workload")
     parser.add_argument("--without", default="", metavar="PARTS", help="with --seed: parts of the workload to leave out")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="run one workload from a file, and show it")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="with --seed: write the workload to a file")
     parser.add_argument("--plant", choices=[*PLANTED], metavar="BUG", help="with --seed: a bug to plant")
     parser.add_argument("--planted", action="store_true", help=f"hunt each planted bug in up to {PLANTED_SEEDS} seeds")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
@@ -80,11 +83,14 @@ def show(found: Iterable[Found], where: Any) -> None:
 
 
 def run_one(options: argparse.Namespace) -> int:
-    """Run one seed."""
-    plan = without(draw_plan(options.seed), filter(None, options.without.split(",")))
+    """Run one seed, or one workload from a file."""
+    plan: Plan | None = from_json(options.plan.read_bytes()) if options.plan else draw_plan(options.seed)
+    plan = without(plan, filter(None, options.without.split(","))) if plan is not None else None
     if plan is None:
         print("without these parts the definition is none", file=sys.stderr)
         return 2
+    if options.keep:
+        options.keep.write_bytes(to_json(plan))
     if options.plant:
         with planted(options.plant):
             world, violation = carry_out(plan)

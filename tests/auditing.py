@@ -89,5 +89,6 @@ def ready(state: RunState) -> dict[str, set[str]]:
         for node, queue in state.index.ready.items()
     }
     for token_id in (*state.index.parked, *state.index.fresh):
-        queues.setdefault(state.tokens[token_id].node_id, set()).add(token_id)
+        if state.tokens[token_id].status is TokenStatus.PENDING:
+            queues.setdefault(state.tokens[token_id].node_id, set()).add(token_id)
     return {node: found for node, found in queues.items() if found}

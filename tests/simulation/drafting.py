@@ -41,8 +41,10 @@ class Draft:
 
     def __init__(self, chance: Chance) -> None:
         self.chance = chance
-        self.is_calm = chance.maybe(0.8)
+        self.is_calm = chance.maybe(0.88)
         """Whether most of what fails is retried, tolerated or handled, so that runs get far."""
+        self.has_world = chance.maybe(0.7)
+        """Whether something in it waits for the world."""
         self.nodes: list[Node] = []
         self.edges: list[Transition] = []
         self.groups: list[str] = []
@@ -135,7 +137,8 @@ class Draft:
         """A join of any kind over a group (or over `incoming`)."""
         chance = self.chance
         strategy: Literal["all", "any", "m_of_n"] = chance.pick(["all", "all", "any", "m_of_n"])
-        counts: list[int | str] = [1, 1, 2, "input.n - 2"] if self.is_calm else [1, 2, 2, 3, "input.n - 1", "1 + 1"]
+        calm: list[int | str] = [1, "input.n - 2"] if group == "incoming" else [1, 1, 2, "input.n - 2"]
+        counts: list[int | str] = calm if self.is_calm else [1, 2, 2, 3, "input.n - 1", "1 + 1"]
         return Join(
             over=group,
             strategy=strategy,

@@ -44,15 +44,32 @@ POINT: Final = MappingProxyType(
         "batch_doubled": "append",
         "events_down": "append",
         "events_disk_lost": "append",
+        # Messages between runs.
+        "child_request_lost": "child",
+        "child_message_doubled": "child",
         # Time.
         "clock_forward": "time",
         "clock_back": "time",
     }
 )
 """Kind -> where it strikes."""
-_LATEST: Final = MappingProxyType({"write": 40, "submit": 25, "batch": 2, "append": 12, "open": 3, "mail": 40, "time": 2_500})
+_LATEST: Final = MappingProxyType(
+    {"write": 40, "submit": 25, "batch": 2, "append": 12, "open": 3, "child": 3, "mail": 40, "time": 2_500}
+)
 _WEIGHTS: Final = MappingProxyType(
-    {**dict.fromkeys(POINT, 4), "executor_hangs": 12, "batch_lost": 12, "zombie": 6, "opening_refused": 3, "disk_error": 3}
+    {
+        **dict.fromkeys(POINT, 4),
+        "executor_hangs": 30,
+        "batch_lost": 40,
+        "child_request_lost": 20,
+        "child_message_doubled": 24,
+        "mail_reordered": 6,
+        "clock_back": 6,
+        "clock_forward": 6,
+        "result_forged": 10,
+        "zombie": 10,
+        "crash_idle": 6,
+    }
 )
 _SOON: Final = MappingProxyType({"time": 3})
 

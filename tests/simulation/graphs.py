@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.drafting import FAILING, Draft
+from tests.simulation.drafting import FAILING
+from tests.simulation.wider import CHILDREN, Wider
 from wonder_ray.definitions.models import Transition, WorkflowDefinition
 from wonder_ray.definitions.validation import validate
 from wonder_ray.values import canonical
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     Ends = tuple[str, str]
     """The first and the last node of a block."""
 
-NODES_MAX: Final = 40
+NODES_MAX: Final = 44
+CHILD_NODES_MAX: Final = 12
 WIDE: Final = "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]"
 """So many branches that their paths sort otherwise as texts."""
 INPUT: Final = {"n": 3, "list": [4, 5, 6], "text": "x"}
@@ -32,21 +34,42 @@ def draw_definition(chance: Chance) -> WorkflowDefinition:
     while True:
         blocks = Blocks(chance)
         first, last = blocks.chain(chance.number(2, 3))
-        while len(blocks.nodes) < chance.number(6, NODES_MAX):
+        while len(blocks.nodes) < chance.number(16, NODES_MAX):
             begin, end = blocks.chain(2)
             blocks.edge(last, begin)
             last = end
         blocks.finish(last)
-        definition = WorkflowDefinition(
-            name="drawn",
-            nodes=tuple(blocks.nodes),
-            transitions=tuple(blocks.edges),
-            start=(first,),
-            timeout_s=chance.number(20, 400) if chance.maybe(0.15) else None,
-            output={"state": "state", "n": "input.n"} if chance.maybe(0.7) else {},
-        )
+        definition = _definition(chance, "drawn", blocks, first)
         if is_valid(definition):
             return as_registered(with_wild_transitions(chance, definition))
+
+
+def draw_children(chance: Chance) -> dict[str, WorkflowDefinition]:
+    """The workflows that child runs have: small ones; one of them starts runs of itself, as deep as it may."""
+    return {name: _draw_child(chance, name) for name in CHILDREN}
+
+
+def _draw_child(chance: Chance, name: str) -> WorkflowDefinition:
+    while True:
+        blocks = Blocks(chance)
+        first, last = blocks.chain(1)
+        if name == "nested":
+            again = blocks.waiter(("child",))
+            blocks.edge(last, again, when="input.n > 1")
+        definition = _definition(chance, name, blocks, first).model_copy(update={"max_depth": 2, "output": {"n": "input.n"}})
+        if len(blocks.nodes) <= CHILD_NODES_MAX and is_valid(definition):
+            return as_registered(definition)
+
+
+def _definition(chance: Chance, name: str, blocks: Blocks, first: str) -> WorkflowDefinition:
+    return WorkflowDefinition(
+        name=name,
+        nodes=tuple(blocks.nodes),
+        transitions=tuple(blocks.edges),
+        start=(first,),
+        timeout_s=chance.number(20, 400) if chance.maybe(0.15) else None,
+        output={"state": "state", "n": "input.n"} if chance.maybe(0.7) else {},
+    )
 
 
 def as_registered(definition: WorkflowDefinition) -> WorkflowDefinition:
@@ -78,7 +101,7 @@ def with_wild_transitions(chance: Chance, definition: WorkflowDefinition) -> Wor
     return definition
 
 
-class Blocks(Draft):
+class Blocks(Wider):
     """Blocks are chained, each beginning at one node and ending at one."""
 
     def chain(self, depth: int) -> Ends:
@@ -99,6 +122,11 @@ class Blocks(Draft):
                 self.choice: 1, self.growing: 2, self.deep: 2, self.twins: 1, self.rejoined_loop: 1, self.mended: 2,
                 self.tolerant: 2,
             }  # fmt: skip
+            if self.has_world:
+                kinds |= {
+                    self.waiting: 6, self.race: 3, self.undoable: 3, self.critical: 4, self.gated: 3, self.effect: 3,
+                    self.open_group: 2, self.patient_join: 3, self.blocking_join: 2, self.ending: 1,
+                }  # fmt: skip
         return self.chance.often(kinds)(depth - 1)
 
     def single(self, _depth: int) -> Ends:

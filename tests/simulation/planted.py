@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.simulation import planted_in_failures, planted_in_groups, planted_in_turns
+from tests.simulation import planted_in_failures, planted_in_groups, planted_in_turns, planted_in_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,12 @@ class Bug:
 PLANTED: Final = MappingProxyType(
     {
         function.__name__.replace("_", " "): Bug(breaks, owner, attribute, function)
-        for breaks, owner, attribute, function in (*planted_in_groups.BUGS, *planted_in_failures.BUGS, *planted_in_turns.BUGS)
+        for breaks, owner, attribute, function in (
+            *planted_in_groups.BUGS,
+            *planted_in_failures.BUGS,
+            *planted_in_turns.BUGS,
+            *planted_in_waits.BUGS,
+        )
     }
 )
 """Name -> the bug."""

@@ -118,8 +118,8 @@ def tasks_of_a_dead_coordinator_are_forgotten(_right: Wrong) -> Wrong:
 
 
 def a_lost_batch_is_not_split(right: Wrong) -> Wrong:
-    def wrong(self: Any, state: Any, fact: Any, now_us: int) -> Any:
-        decisions = right(self, state, fact, now_us)
+    def wrong(self: Any, state: Any, fact: Any) -> Any:
+        decisions = right(self, state, fact)
         return [replace(d, solo=False) if isinstance(d, RequeueToken) else d for d in decisions]
 
     return wrong

@@ -8,7 +8,7 @@ import msgspec
 
 from wonder_ray.decisions import CloseGroup, CreateToken, OpenGroup
 from wonder_ray.ids import derive_id
-from wonder_ray.planning import incoming, merging, passing, router, routing, synchronization
+from wonder_ray.planning import incoming, merging, passing, router, routing, scope, synchronization
 from wonder_ray.run_state import RunState
 from wonder_ray.state import GroupStatus
 
@@ -34,9 +34,9 @@ def a_group_is_sized_by_its_first_transition(right: Wrong) -> Wrong:
 
 
 def a_split_opens_its_own_group_again(right: Wrong) -> Wrong:
-    def wrong(self: Any, edge: Any) -> None:
+    def wrong(self: Any, edge: Any, *, is_open: bool) -> None:
         opened = dict(self._opened)
-        right(self, edge)
+        right(self, edge, is_open=is_open)
         if len(self._opened) > len(opened) and not any(isinstance(d, OpenGroup) and d.name == edge.group for d in self.decisions):
             group_id = derive_id("g", self.base, edge.group)
             self._opened[edge.group] = group_id
@@ -102,8 +102,8 @@ def a_join_binds_to_the_outermost_instance(_right: Wrong) -> Wrong:
 
 
 def a_join_leaves_the_group_around_it(right: Wrong) -> Wrong:
-    def wrong(state: Any, group: Any, join: Any, needed: int) -> Any:
-        decisions = right(state, group, join, needed)
+    def wrong(state: Any, graph: Any, group: Any, join: Any, needed: int) -> Any:
+        decisions = right(state, graph, group, join, needed)
         return [replace(d, group_id=None) if isinstance(d, CreateToken) else d for d in decisions]
 
     return wrong
@@ -172,7 +172,10 @@ def dead_transitions_are_waited_for(right: Wrong) -> Wrong:
 
 
 def an_empty_group_is_skipped(right: Wrong) -> Wrong:
-    return lambda state, group, join: right(state, group, join) if group.size else [CloseGroup(group_id=group.id)]
+    def wrong(state: Any, graph: Any, group: Any, join: Any) -> Any:
+        return right(state, graph, group, join) if group.size else [CloseGroup(group_id=group.id)]
+
+    return wrong
 
 
 def a_foreach_over_no_list_is_empty(_right: Wrong) -> Wrong:
@@ -187,7 +190,11 @@ def a_foreach_over_no_list_is_empty(_right: Wrong) -> Wrong:
 
 
 def merges_come_in_the_order_of_arrival(_right: Wrong) -> Wrong:
-    return lambda _token: ()
+    return lambda _state, _graph, arrivals: list(arrivals)
+
+
+def branches_with_one_path_come_in_the_order_of_arrival(_right: Wrong) -> Wrong:
+    return lambda _state, _graph, arrivals: sorted(arrivals, key=scope.branch_order)
 
 
 def paths_are_compared_as_texts(_right: Wrong) -> Wrong:
@@ -245,8 +252,9 @@ BUGS: Final = (
     ("R5", incoming.IncomingJoins, "_go_on", a_round_never_ends),
     ("R6", synchronization, "_settle_all", an_empty_group_is_skipped),
     ("R6", routing, "_items", a_foreach_over_no_list_is_empty),
-    ("R7", synchronization, "branch_order", merges_come_in_the_order_of_arrival),
-    ("R7", synchronization, "branch_order", paths_are_compared_as_texts),
+    ("R7", synchronization, "in_branch_order", merges_come_in_the_order_of_arrival),
+    ("R7", synchronization, "in_branch_order", branches_with_one_path_come_in_the_order_of_arrival),
+    ("R7", scope, "branch_order", paths_are_compared_as_texts),
     ("R8", merging, "_merged", concat_appends),
     ("R8", merging, "_merged", the_last_that_wins_is_the_first),
     ("R8", merging, "_merged", append_leaves_out_what_is_null),

@@ -32,15 +32,19 @@ def tasks_are_sent_before_the_commit(right: Wrong) -> Wrong:
 
 
 def a_caller_hears_yes_before_the_commit(right: Wrong) -> Wrong:
-    def wrong(self: Any, command: Any, batch: Any, keys: Any, replies: Any) -> None:
-        right(self, command, batch, keys, replies)
-        replies.pop()()
+    def wrong(self: Any, command: Any, batch: Any, asked: Any) -> None:
+        command.reply({"ok": True})
+        right(self, command, batch, asked)
 
     return wrong
 
 
 def keys_are_not_stored(right: Wrong) -> Wrong:
-    return lambda self, keys: right(self, ())
+    def wrong(self: Any, turn: Any) -> None:
+        turn.record.keys.clear()
+        right(self, turn)
+
+    return wrong
 
 
 def keys_are_forgotten_with_their_coordinator(right: Wrong) -> Wrong:
@@ -83,16 +87,16 @@ def events_are_stored_in_a_transaction_of_their_own(right: Wrong) -> Wrong:
 
 
 def a_changed_token_is_not_stored(right: Wrong) -> Wrong:
-    def wrong(self: Any, keys: Any) -> Any:
-        turn = right(self, keys)
+    def wrong(self: Any) -> Any:
+        turn = right(self)
         return replace(turn, record=replace(turn.record, tokens=turn.record.tokens[:-1]))
 
     return wrong
 
 
 def an_event_is_lost(right: Wrong) -> Wrong:
-    def wrong(self: Any, keys: Any) -> Any:
-        turn = right(self, keys)
+    def wrong(self: Any) -> Any:
+        turn = right(self)
         return replace(turn, record=replace(turn.record, events=turn.record.events[:-1] or turn.record.events))
 
     return wrong
@@ -125,8 +129,8 @@ def a_coordinator_changes_a_token_without_an_event(right: Wrong) -> Wrong:
 
 
 def a_coordinator_keeps_state_from_an_undone_turn(right: Wrong) -> Wrong:
-    def wrong(self: Any, keys: Any) -> Any:
-        turn = right(self, keys)
+    def wrong(self: Any) -> Any:
+        turn = right(self)
         turn.record.deltas[:] = turn.record.deltas[:1]
         return turn
 
@@ -174,7 +178,7 @@ BUGS: Final = (
     ("I1", coordinator.Coordinator, "_commit", the_end_is_told_before_it_is_stored),
     ("R11", dispatcher.Dispatcher, "withdraw", a_withdrawn_task_is_not_told_to_stop),
     ("I9", coordinator.Coordinator, "_admit", a_caller_hears_yes_before_the_commit),
-    ("I9", machine.Machine, "_finish", keys_are_not_stored),
+    ("I9", coordinator.Coordinator, "_commit", keys_are_not_stored),
     ("I9", opening, "Coordinator", keys_are_forgotten_with_their_coordinator),
     ("I2", memory.MemoryRunStore, "commit", events_are_stored_in_a_transaction_of_their_own),
     ("I2", machine.Machine, "_finish", a_changed_token_is_not_stored),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.coordinator.fakes import FakeChildren
 from tests.simulation.chance import between, draw
+from tests.simulation.children import SimulatedChildren
 from tests.simulation.executors import Ledger, SimulatedGateway
 from tests.simulation.outside import NoLog, Projection, Sink, WatchedStore
 from tests.simulation.violations import Crash, Violation, require
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from wonder_ray.definitions.models import WorkflowDefinition
     from wonder_ray.events.wire import EventBatch, OpenReply, RunInfo
     from wonder_ray.planning.facts import Fact
-    from wonder_ray.state import Token
+    from wonder_ray.state import Child, Group, Token
     from wonder_ray.storage.records import TurnRecord
 
 MS: Final = 1_000
@@ -69,7 +70,7 @@ class Process:
             gateway=self.gateway,
             sink=Sink(self),
             registry=Projection(self.site),
-            children=FakeChildren(),
+            children=SimulatedChildren(self),
             log=NoLog(),
             clock=self.world.clock,
         )
@@ -77,6 +78,7 @@ class Process:
         self.site.ruling = self
         self.watch = Watch(self.site, self.coordinator)
         self.coordinator.handle([Command(fact=fact, reply=lambda _answer: None) for fact in first])
+        self.coordinator.follow_children()
         if not self.coordinator.ended:
             self.coordinator.report()
 
@@ -222,8 +224,12 @@ def id_of(message: Message) -> str:
 class Site:
     """One run: its file, and everything that outlives its coordinators."""
 
-    def __init__(self, world: World, run_id: str, definition: WorkflowDefinition, value: Any) -> None:
+    def __init__(
+        self, world: World, run_id: str, definition: WorkflowDefinition, value: Any, *, parent: Site | None = None, depth: int = 0
+    ) -> None:
         self.world = world
+        self.parent = parent
+        self.depth = depth
         self.run_id = run_id
         self.definition = definition
         self.input = value
@@ -237,6 +243,12 @@ class Site:
         """Every event line that was ever committed."""
         self.tokens: dict[str, Token] = {}
         """What the file says of each token."""
+        self.groups: dict[str, Group] = {}
+        self.children: dict[str, Child] = {}
+        self.recorded: Counter[str] = Counter()
+        """Key of a command -> how often an event records it."""
+        self.is_told_to_end = False
+        self._listeners: list[Callable[[], None]] = []
         self.is_finished = False
         self.is_tamed = False
         self.acknowledged: set[str] = set()
@@ -259,14 +271,44 @@ class Site:
         """The life that counts."""
         return self.lives[-1]
 
+    @property
+    def run_status(self) -> str:
+        """How the run stands, as the file says."""
+        return self.auditor.status
+
+    def when_ended(self, tell: Callable[[], None]) -> None:
+        """Tell somebody when the run has ended, which may be now."""
+        self._listeners.append(tell)
+        if self.auditor.ended is not None:
+            self.has_ended()
+
+    def has_ended(self) -> None:
+        """The terminal event is durable."""
+        listeners, self._listeners = self._listeners, []
+        for nth, tell in enumerate(listeners):
+            self.world.after(between(self.world.plan.seed, 1, 500, "tells", self.run_id, nth) * MS, tell)
+
+    def signal_of(self, node_id: str) -> str:
+        """The signal that a node waits for."""
+        return next(name for name, nodes in self.auditor.reading.listeners.items() if node_id in nodes)
+
+    def is_guarded(self, node_id: str) -> bool:
+        """Whether a guard that only an update can open stands before a node."""
+        node = self.auditor.reading.nodes.get(node_id)
+        return node is not None and node.guard is not None and "door" in node.guard
+
+    def history(self, run_id: str) -> list[dict[str, Any]]:
+        """The event rows of another run."""
+        return self.world.history(run_id)
+
     def token_on_disk(self, token_id: str) -> Token | None:
         """What is committed of a token."""
         return self.tokens.get(token_id)
 
     def send(self, fact: Fact, reply: Callable[[Any], None], key: str | None) -> None:
         """A caller sends a command to whatever coordinator lives; where none does, the caller hears so."""
-        process = self.process
-        if process.is_dead:
+        process = self.lives[-1] if self.lives else None
+        if process is None or process.is_dead:
             reply(ServiceUnavailableError("no coordinator lives"))
         else:
             process.post(Command(fact=fact, reply=reply, key=key))
@@ -295,8 +337,9 @@ class Site:
             key=None,
             workflow_name=definition.name,
             workflow_version="v",
-            root_run_id=self.run_id,
-            parent_run_id=None,
+            root_run_id=self.run_id if self.parent is None else self.parent.run_id,
+            parent_run_id=None if self.parent is None else self.parent.run_id,
+            depth=self.depth,
             input=encode(self.input),
             trace=False,
             labels={},
@@ -306,10 +349,6 @@ class Site:
             status=RunStatus.QUEUED,
         )
         return Claim(epoch=self.epoch, run=run, definition=record)
-
-    def history(self, run_id: str) -> list[dict[str, Any]]:
-        """The event rows of another run: none is forked here."""
-        raise AssertionError(run_id)
 
     def open_events(self, run: RunInfo, epoch: int) -> OpenReply:
         """Fence older coordinators off."""

@@ -79,11 +79,18 @@ class Watch:
         stored = store.load()
         assert stored is not None
         reloaded = state_of(stored)
-        site.tokens = reloaded.tokens
+        site.tokens, site.groups, site.children = reloaded.tokens, reloaded.groups, reloaded.children
+        for row in rows:
+            key = msgspec.json.decode(row["metadata"]).get("key") if row.get("metadata") else None
+            if key is not None:
+                site.recorded[key] += 1
+                require(site.recorded[key] == 1, "I9", f"the command {key} is recorded twice: {row}")
         self._check_states(rows, reloaded)
         site.auditor.turn(rows, reloaded)
         self._check_index(reloaded)
         site.world.turns += 1
+        if site.auditor.ended is not None:
+            site.has_ended()
 
     def _check_states(self, rows: list[dict[str, Any]], reloaded: Folding) -> None:
         """What the events say, what is stored, and what the coordinator believes are one."""

@@ -1,12 +1,12 @@
-"""What becomes of the work of nodes: dispatches, results, retries, outputs (I7, R9, R10)."""
+"""What becomes of the work of nodes: results, retries, outputs, and results of what waits (I7, R9, R10)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from tests.simulation.audit.incoming import Incoming
-from tests.simulation.audit.model import LOSSES, WAITING, Model, MToken
+from tests.simulation.audit.model import LOSSES, Model, MToken
 from tests.simulation.audit.reading import UndefinedError
+from tests.simulation.audit.starts import Starts
 from tests.simulation.violations import require
 from wonder_ray.values import decode
 
@@ -21,13 +21,11 @@ LOSS_ATTEMPTS: Final = 3
 ROUNDING_US: Final = 2
 
 
-class Attempts(Incoming):
+class Attempts(Starts):
     """The rules of attempts."""
 
     def __init__(self, model: Model, decided: Counter[str], ledger: Ledger) -> None:
         super().__init__(model, decided)
-        self.now_us = 0
-        """The time of the turn that is read."""
         self._ledger = ledger
         self._applied: set[tuple[str, int]] = set()
 
@@ -41,7 +39,8 @@ class Attempts(Incoming):
         self._applied.add(applied)
         return token
 
-    def _read_success(self) -> None:
+    def read_success(self) -> None:
+        """Read that an executor's result is accepted, and what follows from it."""
         row = self.rows[0]
         token = self._open_attempt(row)
         outcome = self._ledger.outcomes.get((token.id, token.attempt, token.epoch))
@@ -49,44 +48,62 @@ class Attempts(Incoming):
         require(returned, "I7", f"no executor has returned a result for {token}: {row}")
         result = decode(outcome.result) if outcome is not None and outcome.result is not None else None
         self.take("I7", "task.completed", result=result)
-        mapping = self.reading.nodes[token.node].output
+        self.read_result(token)
+
+    def read_result(self, token: MToken) -> None:
+        """Read the output mapping, and the end of a token whose result has come; in a run that is ending nothing follows."""
+        if self.model.status in {"cancelling", "compensating"} and token.undo_of is None:
+            return
+        node = self.reading.spec(token.node)
+        mapping = getattr(node, "output", {})
+        undo = getattr(node, "undo", None)
         try:
             writes = self.outputs(token, mapping)
+            undone = None
+            if undo is not None:
+                scope = self.model.scope_of(token, token.result)
+                undone = {name: self.reading.evaluate(text, scope) for name, text in undo.input.items()}
         except UndefinedError:
-            self._read_end_in_failure(token, "token.failed", "ExpressionError")
+            self.read_end_in_failure(token, "token.failed", "ExpressionError")
             return
         if mapping:
             applied = self.take("R9", "context.output_applied", token_id=token.id, scope_id=token.scope)
             found = [(write["target"], write["value"]) for write in applied["writes"]]
             require(found == writes, "R9", f"{token} must write {writes}: {applied}")
-        self._read_end_well(token)
+        if undo is not None:
+            self.take("R11", "compensation.registered", token_id=token.id, undo_node_id=f"undo:{token.node}", input=undone)
+        self.read_end_well(token)
 
-    def _read_end_well(self, token: MToken) -> None:
+    def read_end_well(self, token: MToken) -> None:
+        """Read that a token ends well."""
         self.take("turn", "node_completed", token_id=token.id)
         self.take("turn", "token.completed", token_id=token.id)
 
-    def _read_end_in_failure(self, token: MToken, kind: str, error_type: str) -> None:
+    def read_end_in_failure(self, token: MToken, kind: str, error_type: str) -> None:
+        """Read that a token fails, or times out."""
         for event in ("node_failed", kind):
             row = self.take("R10", event, token_id=token.id)
             require(row["error"]["type"] == error_type, "R10", f"{token} must fail with {error_type}: {row}")
 
-    def _read_failed_attempt(self) -> None:
+    def read_failed_attempt(self) -> None:
+        """Read that an attempt has failed, and what follows."""
         row = self.rows[0]
         token = self._open_attempt(row)
-        error = row["error"]
-        self._check_failure(token, error)
+        self._check_failure(token, row["error"])
         self.take("I7", "task.failed")
+        self.read_retry(token, row["error"])
+
+    def read_retry(self, token: MToken, error: Row) -> None:
+        """Read that another attempt follows, or that the failed one was the last."""
         rule = self._retry_rule(token, error)
         if rule is None:
             kind = "token.timed_out" if error.get("kind", "user") == "timeout" else "token.failed"
-            self._read_end_in_failure(token, kind, error["type"])
+            self.read_end_in_failure(token, kind, error["type"])
             return
         scheduled = self.take("R10", "task.retry_scheduled", token_id=token.id, rule=rule[0])
-        earliest, latest = rule[1], rule[2]
-        wait_us = scheduled["due_us"] - row["turn_now"]
-        require(
-            earliest - ROUNDING_US <= wait_us <= latest + ROUNDING_US, "R10", f"it must wait {earliest} to {latest}: {scheduled}"
-        )
+        wait_us = scheduled["due_us"] - self.now_us
+        fits = rule[1] - ROUNDING_US <= wait_us <= rule[2] + ROUNDING_US
+        require(fits, "R10", f"it must wait {rule[1]} to {rule[2]}: {scheduled}")
 
     def _check_failure(self, token: MToken, error: Row) -> None:
         kind = error.get("kind", "user")
@@ -100,7 +117,7 @@ class Attempts(Incoming):
 
     def _retry_rule(self, token: MToken, error: Row) -> tuple[str, float, float] | None:
         """The rule that is charged, and the shortest and longest wait; None when the attempt was the last."""
-        rules: tuple[Retry, ...] = getattr(self.reading.nodes[token.node], "retry", ())
+        rules: tuple[Retry, ...] = getattr(self.reading.spec(token.node), "retry", ())
         if error.get("kind", "user") in LOSSES:
             losses = token.failures.get("lost", 0) + 1
             once = bool(rules) and all(rule.max_attempts == 1 for rule in rules)
@@ -117,75 +134,33 @@ class Attempts(Incoming):
                 return str(position), wait * (1 - rule.jitter), wait
         return None
 
-    def _read_requeue(self) -> None:
-        """A retry is due, or a batch was lost: nobody is charged, and each goes on alone."""
+    def read_requeue(self) -> None:
+        """A retry is due, a batch was lost (nobody is charged, and each goes on alone), or a guard holds no longer."""
         row = self.rows[0]
         token = self.model.tokens[row["token_id"]]
         if token.status == "waiting_for_retry":
             due = token.due_us is not None and token.due_us <= self.now_us
             require(due and not row.get("solo", False), "R10", f"{token} is not due at {self.now_us}: {row}")
+        elif token.status == "dispatched":
+            require(row.get("solo", False), "I7", f"{token} is not to be made ready: {row}")
         else:
-            require(token.status == "dispatched" and row.get("solo", False), "I7", f"{token} is not to be made ready: {row}")
+            try:
+                holds = self.guard_holds(token)
+            except UndefinedError:
+                holds = True
+            require(not holds and token.wait is not None, "guards", f"the guard of {token} holds, and it is withdrawn: {row}")
+            self.count("guards")
         self.take("turn", "token.requeued")
 
-    # --- dispatching ---------------------------------------------------------------------------------------------
-
-    def _read_dispatch(self) -> None:
-        row = self.rows[0]
-        token = self.model.tokens[row["token_id"]]
-        node = self.reading.nodes[token.node]
-        require(self.model.status == "running", "R11", f"the run is {self.model.status}, and this is dispatched: {row}")
-        require(token.status == "pending", "I7", f"{token} is not ready, and is dispatched: {row}")
-        first = token.attempt == 0
-        given: Any = None
-        if first:
-            scope = self.model.scope_of(token)
-            try:
-                given = {name: self.reading.evaluate(text, scope) for name, text in getattr(node, "input", {}).items()}
-            except UndefinedError as trouble:
-                self.broken("R9", f"{token} has no input: {trouble}", row)
-        timeout_s = getattr(node, "timeout_s", None)
-        due_us = None if timeout_s is None else self.now_us + round(timeout_s * 1_000_000)
-        require(first is row.get("first", True), "I7", f"attempt {token.attempt + 1}: {row}")
-        self.take("I7", "task.dispatched", attempt=token.attempt + 1, due_us=due_us, input=given)
-        self._check_limits(token)
-
-    def _check_limits(self, token: MToken) -> None:
-        """No more branches of a limited fan-out are under way than it allows."""
-        for fanout, _ in self.model.frames(token):
-            if fanout.limit is None:
-                continue
-            running: set[int] = set()
-            for other in self.model.live():
-                gone = other.status == WAITING and other.waits_at in self.model.groups
-                untouched = other.status == "pending" and other.attempt == 0 and other.fanout == fanout.id
-                if gone or (untouched and other.transition == fanout.transition and other.parent == fanout.parent):
-                    continue
-                running.update(index for frame, index in self.model.frames(other) if frame.id == fanout.id)
-            require(len(running) <= fanout.limit, "limits", f"branches {running} of {fanout} are under way")
-
-    def _read_broken_node(self) -> None:
-        """A node whose expressions have no value: a compute node, or an action that was to be dispatched."""
-        row = self.rows[0]
-        token = self.model.tokens[row["token_id"]]
-        node = self.reading.nodes[token.node]
-        require(token.status == "pending", "turn", f"{token} fails without an attempt: {row}")
-        try:
-            if node.kind == "compute":
-                self.outputs(token, node.output)
-            else:
-                scope = self.model.scope_of(token)
-                for text in getattr(node, "input", {}).values():
-                    self.reading.evaluate(text, scope)
-        except UndefinedError:
-            self._read_end_in_failure(token, "token.failed", "ExpressionError")
-            return
-        self.broken("R10", f"{token} fails, and its expressions have values", row)
-
-    def _read_compute(self) -> None:
+    def read_compute(self) -> None:
+        """Read what a compute node writes."""
         token = self.model.tokens[self.rows[0]["token_id"]]
         node = self.reading.nodes[token.node]
-        require(node.kind == "compute" and token.status == "pending", "turn", f"{token} writes, and is not computed")
+        require(node.kind in {"compute", "terminate"}, "turn", f"{token} completes, and nothing calls for it")
+        self.check_may_start(token)
+        if node.kind == "terminate":
+            self.read_result(token)
+            return
         try:
             writes = self.outputs(token, node.output)
         except UndefinedError as trouble:
@@ -195,4 +170,4 @@ class Attempts(Incoming):
             row = self.take("R9", "context.updated", token_id=token.id, scope_id=token.scope)
             found = (row["write"]["target"], row["write"]["value"])
             require(found == (target, value), "R9", f"{token} must write {value!r} to {target}: {row}")
-        self._read_end_well(token)
+        self.read_end_well(token)

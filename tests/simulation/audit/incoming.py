@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.audit.joins import UNMET, Joins
 from tests.simulation.audit.model import HELD, WAITING, MToken, path_order
 from tests.simulation.audit.reading import INCOMING, UndefinedError
-from tests.simulation.audit.routing import EXPRESSION
+from tests.simulation.audit.splitting import EXPRESSION
 from tests.simulation.violations import require
 
 if TYPE_CHECKING:
@@ -111,9 +111,10 @@ class Incoming(Joins):
             taken, round_open = late[:1], True
         elif join.spec.strategy == "all":
             blocking = self.open_edges(node, scope, self._others(node, queues))
-            require(
-                not blocking or self._is_first_rival(join_id, scope), "R5", f"{join_id} fires, though {blocking} may still come"
-            )
+            may_fire = not blocking or self._is_overdue(join_id, join) or self._is_first_rival(join_id, scope)
+            require(may_fire, "R5", f"{join_id} fires, though {blocking} may still come")
+            taken, round_open = heads, False
+        elif len(queues) < self._needed_incoming(join, heads[0]) and self._is_overdue(join_id, join):
             taken, round_open = heads, False
         else:
             needed = self._needed_incoming(join, heads[0])
@@ -140,6 +141,7 @@ class Incoming(Joins):
             "R3", "token.created", node_id=join.node, path_id="root" if branch is None else branch.path, parent_id=first.id,
             transition_id=None, scope_id=first.scope, group_id=first.group,
             fanout_id=None if branch is None else branch.fanout, index=None if branch is None else branch.index,
+            holds=self.handed_on({name for token in taken for name in token.holds}, join.node),
         )  # fmt: skip
         self.count("R5")
 
@@ -148,6 +150,11 @@ class Incoming(Joins):
         order = {edge.id: edge.order for edge in self.reading.edges}
         arrivals = sorted(taken, key=lambda token: (order[token.transition or ""], path_order(token.path)))
         return [(self._name(node, token.transition or ""), token) for token in arrivals]
+
+    def _is_overdue(self, join_id: str, join: JoinRule) -> bool:
+        """Whether an arrival has waited as long as it may, and what there is is enough."""
+        waited = any(token.due_us is not None and token.due_us <= self.now_us for token in self.model.waiting_at(join_id))
+        return waited and join.spec.on_timeout == "proceed_with_available"
 
     def _name(self, node: str, edge_id: str) -> str:
         sources = Counter(edge.source for edge in self.reading.entering[node])
@@ -282,11 +289,19 @@ class Incoming(Joins):
         self.take("R5", "fan_in.reset", join_id=join_id)
         self.count("R5")
 
-    def read_given_up(self, join_id: str) -> None:
+    def times_out(self, join_id: str) -> bool:
+        """Whether an arrival has waited as long as it may, so that its join fails."""
+        join, _ = self.place(join_id)
+        waited = any(token.due_us is not None and token.due_us <= self.now_us for token in self.model.waiting_at(join_id))
+        return waited and join.spec.on_timeout == "fail"
+
+    def read_given_up(self, join_id: str, *, timed_out: bool = False) -> None:
         """Read that what waits at an instance can never be joined: it ends, and the branch has a failure."""
         waiting = self.model.waiting_at(join_id)
         first = waiting[0]
         error = UNMET if self._is_unmet_here(join_id) else EXPRESSION
+        if timed_out:
+            error = {"type": "JoinTimeout", "message": "", "kind": "join"}
         ids = {token.id for token in waiting}
         while self.rows and self.rows[0].get("token_id") in ids and self.next_kind() == "token.cancelled":
             ids.discard(self.take("R5", "token.cancelled")["token_id"])

@@ -15,7 +15,39 @@ if TYPE_CHECKING:
 ENDED: Final = frozenset({"completed", "failed", "timed_out", "cancelled"})
 HELD: Final = frozenset({"open", "passing"})
 RUN_ENDED: Final = frozenset({"completed", "failed", "timed_out", "cancelled"})
+GOING: Final = frozenset({"running", "waiting", "paused"})
+WAITS: Final = frozenset({"waiting_for_gate", "waiting_for_signal", "waiting_for_timer"})
 LOSSES: Final = frozenset({"lost", "oom", "node"})
+
+
+@dataclass
+class MWait:
+    """Since when a token waits for the world, and until when."""
+
+    since_us: int
+    at: int
+    deadline_us: int | None
+    level: int = 0
+
+
+@dataclass
+class MKept:
+    """A signal or an answer that nobody has consumed."""
+
+    id: str
+    kind: str
+    name: str
+    payload: Any
+
+
+@dataclass
+class MChild:
+    """A child run that has not ended."""
+
+    id: str
+    token: str
+    is_started: bool = False
+    is_cancelled: bool = False
 
 
 @dataclass
@@ -45,6 +77,24 @@ class MToken:
     result: Any = None
     error: dict[str, Any] | None = None
     failures: dict[str, int] = field(default_factory=dict)
+    wait: MWait | None = None
+    race: str | None = None
+    holds: tuple[str, ...] = ()
+    wanted: tuple[str, ...] = ()
+    wanted_at: int = 0
+    undo_of: str | None = None
+    child: str | None = None
+
+    def __repr__(self) -> str:
+        told: dict[str, Any] = {
+            "at": self.node,
+            "path": self.path,
+            "group": self.group,
+            "scope": self.scope,
+            "waits_at": self.waits_at,
+        }
+        told |= {"attempt": self.attempt, "due_us": self.due_us, "holds": self.holds, "wanted": self.wanted, "child": self.child}
+        return f"<{self.status} token {self.id} " + ", ".join(f"{name} {value}" for name, value in told.items() if value) + ">"
 
     @property
     def is_live(self) -> bool:
@@ -64,6 +114,15 @@ class MGroup:
     status: str = "open"
     size: int = 0
     failures: int = 0
+    is_open: bool = False
+    """Whether members can be added from outside."""
+    is_complete: bool = False
+    """Whether its join is to fire with what there is."""
+    due_us: int | None = None
+
+    def __repr__(self) -> str:
+        more = f", in {self.parent}" if self.parent else ""
+        return f"<{self.status} group {self.id} {self.name!r} of {self.opener}{more}, size {self.size}, {self.failures} failed>"
 
 
 @dataclass
@@ -79,6 +138,7 @@ class MFanout:
     limit: int | None
     outer: str | None
     outer_index: int | None
+    first: int = 0
 
 
 @dataclass
@@ -104,6 +164,12 @@ class Model:
     rounds: dict[str, set[str]] = field(default_factory=dict)
     """Join over `incoming` -> the transitions taken in the round that is open."""
     arrivals: int = 0
+    kept: dict[str, MKept] = field(default_factory=dict)
+    children: dict[str, MChild] = field(default_factory=dict)
+    undos: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    """Token -> (undo node, input), in the order in which the work was done."""
+    ending: dict[str, Any] | None = None
+    depth: int = 0
 
     # --- tokens and groups ---------------------------------------------------------------------------------------
 
@@ -144,7 +210,7 @@ class Model:
         parent = self.tokens[row["token_id"]]
         fanout = MFanout(
             row["fanout_id"], row["transition_id"], parent.id, row["count"], row.get("items"), row.get("item_name", "item"),
-            row.get("max_concurrency"), parent.fanout, parent.index,
+            row.get("max_concurrency"), parent.fanout, parent.index, row.get("first", 0),
         )  # fmt: skip
         self.fanouts[fanout.id] = fanout
         made = []
@@ -165,6 +231,8 @@ class Model:
                     fanout.id,
                     i,
                     row.get("cause"),
+                    race=row.get("race_id"),
+                    holds=tuple(row.get("holds", ())),
                 )
             )
         return made
@@ -207,7 +275,7 @@ class Model:
         if error or token.cause:
             scope["error"] = as_error(error or token.cause or {})
         for fanout, index in self.frames(token):
-            scope.setdefault("index", index)
+            scope.setdefault("index", fanout.first + index)
             if fanout.items is not None:
                 scope.setdefault(fanout.item, fanout.items[index])
         return scope

@@ -15,7 +15,7 @@ from wonder_ray.errors import ExpressionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wonder_ray.definitions.models import Join, Merge, Node, Transition, WorkflowDefinition
+    from wonder_ray.definitions.models import Join, Merge, Node, Transition, Undo, WorkflowDefinition
 
 INCOMING: Final = "incoming"
 GROUP_NAMES: Final = frozenset({"group", "results"})
@@ -80,9 +80,19 @@ class Reading:
     incoming_join: dict[str, JoinRule] = field(default_factory=dict)
     start: tuple[str, ...] = ()
     items: frozenset[str] = frozenset()
+    undo: dict[str, Undo] = field(default_factory=dict)
+    """Undo node -> what takes a node's work back."""
+    listeners: dict[str, list[str]] = field(default_factory=dict)
+    """Signal -> the nodes that wait for it."""
 
     def __post_init__(self) -> None:
         self.nodes = {node.id: node for node in self.definition.nodes}
+        for node in self.definition.nodes:
+            undo = getattr(node, "undo", None)
+            if undo is not None:
+                self.undo[f"undo:{node.id}"] = undo
+            if node.kind == "wait_signal":
+                self.listeners.setdefault(node.signal or node.id, []).append(node.id)
         self.leaving = {node: [] for node in self.nodes}
         self.entering = {node: [] for node in self.nodes}
         seen: dict[tuple[str, str], int] = {}
@@ -104,6 +114,18 @@ class Reading:
             self.incoming_join[spec.target] = JoinRule(spec.target, spec.join)
         elif spec.join is not None:
             self.group_join[spec.join.over] = JoinRule(spec.target, spec.join)
+
+    def spec(self, node: str) -> Node | Undo:
+        """A node, or an undo node."""
+        return self.undo[node] if node in self.undo else self.nodes[node]
+
+    def kind(self, node: str) -> str:
+        """The kind of a node; undo nodes run an action."""
+        return "action" if node in self.undo else self.nodes[node].kind
+
+    def is_inline(self, node: str) -> bool:
+        """Whether a coordinator starts the node's tokens itself, without a task."""
+        return self.kind(node) not in {"action", "steps"}
 
     def tiers(self, node: str, outcome: str, of_group: str | None = None) -> list[list[Edge]]:
         """The transitions of an outcome, by priority, each tier in the order of the definition."""
