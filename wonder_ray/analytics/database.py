@@ -45,16 +45,21 @@ class Database:
     def __init__(self, storage: Path) -> None:
         self._layout = EventLayout(storage.absolute())
         self._lock = threading.Lock()
-        self._seen: dict[Stream, bool] = {}
-        """Which streams had files when the views were made."""
+        self._filled = dict.fromkeys(STREAMS, False)
+        """Which streams had files when their views were made."""
         self._connection = _locked_connection(self._layout)
+        # Made over empty views first: a view is bound when it is made, and this way no file is looked into for that.
+        for stream in STREAMS:
+            self._make_view(_NAMES[stream], _empty_sql(stream))
+        for name in DERIVED_VIEWS:
+            self._make_view(name, sql_text(f"views/{name}.sql"))
         # DuckDB complains on stderr about a function of ours in a database that is still open when Python ends.
         self._finalizer = weakref.finalize(self, self._connection.close)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of the caller's own, with the views as the folder is now."""
         with self._lock:
-            self._make_views()
+            self._follow_the_folder()
             return self._connection.cursor()
 
     def close(self) -> None:
@@ -62,16 +67,12 @@ class Database:
         with self._lock:
             self._finalizer()
 
-    def _make_views(self) -> None:
-        found = {stream: self._layout.has_files(stream) for stream in STREAMS}
-        if found == self._seen:
-            return
+    def _follow_the_folder(self) -> None:
         for stream in STREAMS:
-            if found[stream] != self._seen.get(stream):
-                self._make_view(_NAMES[stream], _dataset_sql(self._layout, stream) if found[stream] else _empty_sql(stream))
-        for name in DERIVED_VIEWS:
-            self._make_view(name, sql_text(f"views/{name}.sql"))
-        self._seen = found
+            filled = self._layout.has_files(stream)
+            if filled != self._filled[stream]:
+                self._make_view(_NAMES[stream], _dataset_sql(self._layout, stream) if filled else _empty_sql(stream))
+                self._filled[stream] = filled
 
     def _make_view(self, name: str, select: str) -> None:
         self._connection.execute(f"CREATE OR REPLACE VIEW {name} AS {select}")

@@ -1,0 +1,27 @@
+"""The benchmark `query` measures what it says, and prints what every benchmark prints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+BENCH: Final = Path(__file__).parents[2] / "scripts" / "bench.py"
+KEYS: Final = {
+    "name", "n", "wonder", "baseline", "ratio", "unit", "runs", "durability", "events_expected", "events_in_parquet", "cpu_count",
+    "ray", "python",
+}  # fmt: skip
+
+
+def test_the_query_benchmark_counts_every_event_and_checks_every_answer() -> None:
+    command = [sys.executable, str(BENCH), "query", "--n", "2500", "--repeat", "2", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(found) >= KEYS
+    assert (found["name"], found["n"], found["events_expected"], found["events_in_parquet"]) == ("query", 3000, 3000, 3000)
+    assert [set(figures) for figures in found["runs"]] == [
+        {"wonder", "baseline", "wonder_opened_anew", "baseline_opened_anew"}
+    ] * 2
