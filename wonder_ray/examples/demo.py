@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from wonder_ray.examples.questions import Answer
+    from wonder_ray.analytics.result import Result
     from wonder_ray.resources.records import RunRecord
 
 COMPLETED: Final = "completed"
@@ -92,22 +92,23 @@ def _tell(record: RunRecord, storage: Path, *, hint: str) -> None:
     tell(record, str(storage), json=False, hint=hint)
     console = Console(highlight=False, soft_wrap=True)
     if record.status == COMPLETED:
-        _ask(console, storage / "events", record.run_id)
+        _ask(console, storage, record.run_id)
     _point(console, storage, record.run_id, hint)
 
 
-def _ask(console: Console, events: Path, run_id: str) -> None:
-    from wonder_ray.examples.questions import QUESTIONS, History
+def _ask(console: Console, storage: Path, run_id: str) -> None:
+    from wonder_ray.analytics.events import Events
+    from wonder_ray.examples.questions import QUESTIONS
 
-    console.print(f"\nNow without Ray: DuckDB, over {events}/**/*.parquet", markup=False)
-    with History(events) as history:
-        for heading, sql in QUESTIONS.items():
-            console.print(f"\n[bold]{heading}[/bold]")
-            console.print(textwrap.indent(textwrap.dedent(sql).strip(), "  "), style="dim", markup=False)
-            _draw(console, history.ask(sql, run_id))
+    console.print(f"\nNow without Ray: DuckDB, over {storage}/events/**/*.parquet", markup=False)
+    events = Events(storage)
+    for heading, sql in QUESTIONS.items():
+        console.print(f"\n[bold]{heading}[/bold]")
+        console.print(textwrap.indent(textwrap.dedent(sql).strip(), "  "), style="dim", markup=False)
+        _draw(console, events.sql(sql, {"run": run_id}))
 
 
-def _draw(console: Console, answer: Answer) -> None:
+def _draw(console: Console, answer: Result) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text

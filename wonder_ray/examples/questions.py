@@ -6,14 +6,8 @@
 
 from __future__ import annotations
 
-import glob
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
-
-from wonder_ray.errors import StorageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from typing import Final
 
 QUESTIONS: Final = MappingProxyType(
     {
@@ -49,42 +43,3 @@ QUESTIONS: Final = MappingProxyType(
     }
 )
 """Heading -> SQL over a view `events`; `$run` is the run's id."""
-
-
-class Answer(NamedTuple):
-    """The rows that a question gave."""
-
-    columns: list[str]
-    rows: list[tuple[Any, ...]]
-
-
-class History:
-    """The event history in a storage folder, open for SQL. No Ray and no service of wonder-ray is needed.
-
-    Raises:
-        StorageError: There are no Parquet files in the folder (yet).
-
-    Example:
-        >>> with History(storage / "events") as history:  # doctest: +SKIP
-        ...     history.ask(QUESTIONS["where the time went"], run_id).rows
-    """
-
-    def __init__(self, events: Path) -> None:
-        import duckdb
-
-        if next(events.rglob("*.parquet"), None) is None:
-            raise StorageError(f"{events} holds no Parquet files yet: the event service writes them within seconds of a run")
-        self._connection = duckdb.connect()
-        files = self._connection.read_parquet(glob.escape(str(events)) + "/**/*.parquet", hive_partitioning=True)
-        files.create_view("events")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._connection.close()
-
-    def ask(self, sql: str, run_id: str) -> Answer:
-        """What a question gives for one run."""
-        found = self._connection.execute(sql, {"run": run_id})
-        return Answer([column[0] for column in found.description], found.fetchall())
