@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.histories.scenarios import SCENARIOS
+from tests.histories.waiting_scenarios import WAITING_SCENARIOS
 from wonder_ray import __version__
 from wonder_ray.definitions.models import WorkflowDefinition
 from wonder_ray.fold import new_state
-from wonder_ray.state import Fanout, Group, Run, Token
+from wonder_ray.state import Child, Fanout, Group, Kept, Run, Token, Undo
 
 if TYPE_CHECKING:
     from tests.core import CoreRun
 
 FOLDER = Path(__file__).parent
+ALL = (*SCENARIOS, *WAITING_SCENARIOS)
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,8 +74,9 @@ def as_of_today(state: dict[str, Any]) -> dict[str, Any]:
     """A recorded state with what has been added to states since, at its defaults."""
     found = new_state(state["run"]["run_id"]).durable() | state
     found["run"] = msgspec.to_builtins(msgspec.convert(state["run"], Run))
-    for name, kind in (("tokens", Token), ("groups", Group), ("fanouts", Fanout)):
-        found[name] = {key: msgspec.to_builtins(msgspec.convert(value, kind)) for key, value in state[name].items()}
+    kinds = {"tokens": Token, "groups": Group, "fanouts": Fanout, "kept": Kept, "children": Child, "undos": Undo}
+    for name, kind in kinds.items():
+        found[name] = {key: msgspec.to_builtins(msgspec.convert(value, kind)) for key, value in found[name].items()}
     return plain(found)  # type: ignore[no-any-return] # a dict stays one
 
 
@@ -100,7 +103,7 @@ def main(arguments: list[str]) -> None:
     """Write files."""
     again = "--again" in arguments
     names = {argument for argument in arguments if argument != "--again"}
-    for scenario in SCENARIOS:
+    for scenario in ALL:
         path = FOLDER / f"{scenario.__name__}.json"
         if (names and scenario.__name__ not in names) or (path.exists() and not again):
             continue

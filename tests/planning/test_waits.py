@@ -237,6 +237,8 @@ def test_a_child_that_fails_is_retried_then_routed() -> None:
     run.run_on()
     assert run.completed == {"after": 1}
     assert len(set(ids)) == 2
+    errors = [event["error"] for event in run.events("subworkflow.failed")]
+    assert [(error["type"], error["node_id"]) for error in errors] == [("Bad", "c")] * 2, "it failed at a node of this run"
 
 
 def test_a_cancelled_run_ends_after_its_children() -> None:

@@ -58,6 +58,11 @@ class IncomingJoins:
             n for n, join in graph.incoming_joins.items() if n in self._cyclic and join.strategy != "all"
         )
 
+    def forget(self) -> None:
+        """Drop what was kept between calls."""
+        self._liveness.clear()
+        self._blocked_by.clear()
+
     def settle(self, state: RunState) -> list[Decision]:
         """What the next join does that does something."""
         index = state.index

@@ -65,6 +65,11 @@ class Router:
         self._incoming = IncomingJoins(graph) if graph.incoming_joins else None
         self._growth = Growth(graph)
 
+    def forget(self) -> None:
+        """Drop what was kept of a run beside its state: the next call may be about another one."""
+        if self._incoming is not None:
+            self._incoming.forget()
+
     def decide(self, state: RunState, fact: facts.Fact, *, now_us: int) -> list[Decision]:
         """What one fact asks for. The fact has been recorded (its event applied to the state) already."""
         state.now_us = now_us

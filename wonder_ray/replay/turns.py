@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +13,8 @@ from wonder_ray.errors import HistoryConflictError
 from wonder_ray.fold import Changes, as_us, fold, new_state
 from wonder_ray.planning import facts
 from wonder_ray.replay.comparing import plain_row
-from wonder_ray.replay.telling import dispatched_at, fact_of
+from wonder_ray.replay.dispatching import Room, is_of_dispatch
+from wonder_ray.replay.telling import Telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,16 +111,15 @@ class _Turn:
         self.now_us = as_us(rows[0]["turn_now"])
         self._compared = 0
         self._difference: Difference | None = None
-        self._prepared_at = -1
-        self._ahead = 0
-        self._sent = Counter[str]()
+        self._telling = Telling(self.events, self.now_us)
+        self._room = Room(machine.graph, self.events)
 
     def replay(self) -> Difference | None:
         """The first difference, or None."""
         self.machine.epoch = self.rows[0]["epoch"]
         emitted, error = self.machine.emitted, None
         try:
-            emitted = self.machine.turn(self._facts(), now_us=self.now_us, room=self._room).record.events
+            emitted = self.machine.turn(self._facts(), now_us=self.now_us, room=self._room_of).record.events
         except Exception as raised:  # noqa: BLE001 - whatever it is, it is what comes out today
             error = f"{type(raised).__name__}: {raised}"
             emitted = self.machine.emitted
@@ -137,26 +136,15 @@ class _Turn:
         """What the machine is told next, until it has to dispatch."""
         alarmed = False
         while (at := self._position()) < len(self.events) and not self._differs():
-            fact = fact_of(self.machine.state, self.events[at], self.now_us)
+            fact = self._telling.fact_at(self.machine.state, at)
             if fact is None:
-                if alarmed or dispatched_at(self.events, at) is not None:
+                if alarmed or is_of_dispatch(self.events[at]):
                     return
                 fact, alarmed = facts.Alarm(), True
             yield fact
 
-    def _room(self, node_id: str) -> int:
-        """So much that the tokens of the node are looked at that were looked at then."""
-        if self._differs():
-            return 0
-        at = self._position()
-        if at != self._prepared_at:
-            since = self.events[max(0, self._prepared_at) : at]
-            self._sent.update(event.node_id for event in since if type(event) is ev.TaskDispatched)
-            self._prepared_at, self._ahead = at, at
-        count = 0
-        while (found := dispatched_at(self.events, self._ahead)) is not None and found[0] == node_id:
-            count, self._ahead = count + 1, found[1]
-        return count + self._sent[node_id]  # what was sent before in this turn counts against the room
+    def _room_of(self, node_id: str) -> int:
+        return 0 if self._differs() else self._room.of(self.machine.state, node_id, self._position())
 
     def _position(self) -> int:
         return self.machine.state.run.sequence + 1 - self.first
