@@ -156,6 +156,23 @@ def test_an_extracted_bundle_needs_no_storage_and_is_mended_when_damaged(setup: 
     assert [found.name for found in setup.cache.iterdir()] == [sha256]
 
 
+def test_a_bundle_that_is_on_another_node_is_fetched(setup: Setup, tmp_path: Path) -> None:
+    sha256 = setup.bundle(distant="def act():\n    return 1")
+    asked: list[str] = []
+
+    def fetch(wanted: str) -> bytes:
+        asked.append(wanted)
+        return BundleStore(setup.storage).read(wanted)
+
+    here = tmp_path / "not" / "there"
+    loader = BundleLoader(here, cache_folder=setup.cache, space=setup.space, fetch=fetch)
+    assert loader.resolve(sha256, target="distant:act")() == 1
+    assert BundleLoader(here, cache_folder=setup.cache, space=setup.space, fetch=fetch).load(sha256)
+    assert asked == [sha256]
+    with pytest.raises(CodeBundleError, match="another sha256"):
+        BundleStore(here, lambda _: b"not it").read(sha256)
+
+
 def test_threads_may_load_one_bundle_at_once(setup: Setup) -> None:
     sha256 = setup.bundle(raced="def act():\n    return 1")
     barrier = threading.Barrier(8)

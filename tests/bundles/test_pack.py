@@ -225,5 +225,5 @@ def test_only_hashes_name_a_bundle(storage: Path, name: str) -> None:
 
 
 def test_a_missing_bundle_says_where_it_should_be(storage: Path) -> None:
-    with pytest.raises(CodeBundleError, match="reachable under one path from every node"):
+    with pytest.raises(CodeBundleError, match="No such file or directory; restore it"):
         BundleStore(storage).read("0" * 64)

@@ -115,6 +115,7 @@ def test_of_two_claims_at_once_at_most_one_wins(first: EventService, second: Eve
 
 def test_a_dead_instance_s_log_is_sealed_under_its_own_names_and_taken_over(storage: Path, wait_until: WaitUntil) -> None:
     dead = EventService(storage, instance=4, settings=EAGER)
+    dead.flush()  # its first look at what is to be sealed is over
     dead.submit([HISTORY.batch(1, 10)])
     dead.abandon()
     assert in_files(storage) == []

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from wonder_ray.clock import SimulatedClock
 from wonder_ray.errors import QueryError
+from wonder_ray.logs.files import list_files
 from wonder_ray.logs.query import LogReader
 from wonder_ray.logs.record import LEVELS, SERVICES, LogLine
 from wonder_ray.logs.service import LogService, ServiceLimits
-from wonder_ray.logs.store import LogStore, list_files
+from wonder_ray.logs.store import LogStore
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wonder_ray.errors import DefinitionError, StorageError
-from wonder_ray.logs.store import LogStore, list_files, refuse_wal_bug, utc_date
+from wonder_ray.logs.files import list_files, refuse_wal_bug, utc_date
+from wonder_ray.logs.store import LogStore
 
 if TYPE_CHECKING:
     from wonder_ray.logs.record import LogLine

@@ -14,13 +14,16 @@ import tempfile
 import zipfile
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wonder_ray.bundles import pickling
 from wonder_ray.bundles.imports import ImportSpace, import_space, is_from
 from wonder_ray.bundles.manifest import MANIFEST_NAME, Manifest, decode_manifest, python_version
 from wonder_ray.bundles.store import BundleStore
 from wonder_ray.errors import CodeBundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _EXTRACTED_BYTES_MAX = 256 * 1024 * 1024
 
@@ -92,10 +95,19 @@ class BundleLoader:
         storage: The storage folder that holds the blobs.
         cache_folder: Where bundles are extracted, one folder each, shared by the user's processes; by default
             `$XDG_CACHE_HOME/wonder-ray/bundles`, or a private folder in the temporary one where that cannot be written.
+        space: Where its modules are imported to.
+        fetch: See `BundleStore`.
     """
 
-    def __init__(self, storage: str | Path, *, cache_folder: Path | None = None, space: ImportSpace | None = None) -> None:
-        self._store = BundleStore(storage)
+    def __init__(
+        self,
+        storage: str | Path,
+        *,
+        cache_folder: Path | None = None,
+        space: ImportSpace | None = None,
+        fetch: Callable[[str], bytes] | None = None,
+    ) -> None:
+        self._store = BundleStore(storage, fetch)
         self._cache_folder = cache_folder
         self._space = space or import_space()
         self._loaded: dict[str, LoadedBundle] = {}
@@ -119,9 +131,9 @@ class BundleLoader:
 
 
 @cache
-def bundle_loader(storage: str) -> BundleLoader:
-    """The loader of this process for a storage folder."""
-    return BundleLoader(storage)
+def bundle_loader(storage: str, fetch: Callable[[str], bytes] | None = None) -> BundleLoader:
+    """The loader of this process for a storage folder; `fetch` as `BundleStore` takes it."""
+    return BundleLoader(storage, fetch=fetch)
 
 
 def load_installed(target: str) -> Any:

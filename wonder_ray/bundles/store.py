@@ -15,9 +15,13 @@ import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wonder_ray.bundles.manifest import MANIFEST_NAME, Manifest, decode_manifest
 from wonder_ray.errors import CodeBundleError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -26,12 +30,13 @@ class BundleStore:
     """The blobs of one storage folder.
 
     Args:
-        storage: The storage folder, or a `file://` URI. (Bundles on an object store are not supported: give a folder that
-            every node can read.)
+        storage: The storage folder, or a `file://` URI. (Bundles on an object store are not supported.)
+        fetch: Asked for the content of a bundle that is not there, since this may not be the node with the folder.
     """
 
-    def __init__(self, storage: str | Path) -> None:
+    def __init__(self, storage: str | Path, fetch: Callable[[str], bytes] | None = None) -> None:
         self._blobs = _folder(str(storage)) / "blobs"
+        self._fetch = fetch
 
     def path(self, sha256: str) -> Path:
         """Where a blob lies or would lie; a `CodeBundleError` when that is no sha256."""
@@ -54,11 +59,10 @@ class BundleStore:
         """The content; a `CodeBundleError` when it is missing, damaged or cannot be read."""
         path = self.path(sha256)
         try:
-            data = path.read_bytes()
+            data = self._fetch(sha256) if self._fetch is not None and not path.exists() else path.read_bytes()
         except OSError as error:
             raise CodeBundleError(
-                f"code bundle {sha256[:12]} cannot be read at {path}: {error.strerror or error}; "
-                "the storage folder has to be reachable under one path from every node"
+                f"code bundle {sha256[:12]} cannot be read at {path}: {error.strerror or error}; restore it, or start anew"
             ) from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CodeBundleError(f"code bundle {path} is damaged: its content has another sha256; restore it, or start anew")

@@ -45,6 +45,7 @@ def logs(
         typer.Option(metavar="SQL", help="""A condition in SQL: "level = 'error' AND node_id = 'fetch'"."""),
     ] = None,
     limit: Annotated[int, typer.Option(help="The newest lines, so many at most.", min=1)] = 1_000,
+    archive: Annotated[bool, typer.Option("--archive", help="Also lines that are so old that they are archived.")] = False,
     json: JsonLines = False,
     storage: Storage = None,
 ) -> None:
@@ -68,7 +69,7 @@ def logs(
         _refuse_beside_where(filters)
         filters = {name: filters[name] for name in ("since_us", "until_us")}
     reader = Reader(storage)
-    found = reader.logs(run if run is not None else run_option, where=where, limit=limit, **filters)
+    found = reader.logs(run if run is not None else run_option, where=where, limit=limit, archive=archive, **filters)
     if len(found) == limit and not json:
         warn(f"these are the newest {limit} lines; there may be older ones: --limit, --since, --until")
     for line in found:

@@ -19,10 +19,14 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from wonder_ray.ids import NAMESPACE
+from wonder_ray.keeper import Keeper
 from wonder_ray.presence import Presence
+from wonder_ray.settings import Retention
 
 # Whoever gets a handle of an actor imports its module: what the service itself needs (pyarrow) is imported where it runs.
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wonder_ray.events.query import EventRow, TraceRow
     from wonder_ray.events.sealing import EventSettings
     from wonder_ray.events.service import EventService, EventStats
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
 ACTOR_NAME: Final = "events"
 MAX_CONCURRENCY: Final = 1000
+REGISTRY_SECONDS: Final = 60.0
 
 
 class EventActor:
@@ -41,6 +46,7 @@ class EventActor:
         instance: See `EventService`.
         settings: See `EventSettings`.
         namespace: Of all named actors.
+        retention: How long events are kept; without it nothing is removed or compacted.
     """
 
     def __init__(
@@ -49,8 +55,12 @@ class EventActor:
         instance: int | None = None,
         settings: EventSettings | None = None,
         namespace: str = NAMESPACE,
+        retention: Retention | None = None,
     ) -> None:
         self._storage = Path(storage)
+        self._namespace = namespace
+        self._retention = retention
+        self._keeper: Keeper | None = None
         self._instance = instance
         self._settings = settings
         self._log = _log_client()
@@ -100,6 +110,8 @@ class EventActor:
 
     async def close(self) -> None:
         """Seal everything and let go of the storage; before the actor is killed on purpose."""
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.stop)
         if self._service is not None:
             await asyncio.to_thread(self._service.close)
 
@@ -118,7 +130,44 @@ class EventActor:
                 )
                 number = self._service.instance
                 self._log.info("events_opened", f"instance {number} of the event service", instance=number)
+                self._keeper = self._start_keeper()
             return self._service
+
+    def _start_keeper(self) -> Keeper:
+        """Begin with what a crash has left: readers that know nothing of us wait for it."""
+        every_s = self._retention.every_s if self._retention is not None else 0
+        keeper = Keeper(
+            "wonder-event-keeper", self._maintain, every_s=every_s, on_error=self._maintenance_failed, at_start=self._recover
+        )
+        keeper.start()
+        return keeper
+
+    def _recover(self) -> None:
+        from wonder_ray.events.maintenance import Maintenance
+
+        if left := Maintenance(self._storage).recover():
+            self._log.warning("swaps_finished", f"{left} days were half replaced when the last service ended, and are whole now")
+
+    def _maintain(self, stopping: Callable[[], bool]) -> None:
+        from wonder_ray.events.maintenance import Maintenance
+
+        report = Maintenance(self._storage, retention=self._retention).run(self._live_runs(), stopping=stopping)
+        if report.removed or report.compacted:
+            said = f"{len(report.removed)} days of events removed, {len(report.compacted)} compacted"
+            self._log.info("events_maintained", said, deleted_runs=report.deleted_runs)
+        for problem in report.problems:
+            self._log.warning("events_not_maintained", problem)
+
+    def _maintenance_failed(self, error: Exception) -> None:
+        self._log.error("events_maintenance_failed", f"{type(error).__name__}: {error}", error=error)
+
+    def _live_runs(self) -> set[str] | None:
+        """Every run that is not over; None when the registry does not tell."""
+        try:
+            registry = ray.get_actor("resources", namespace=self._namespace)
+            return {run.run_id for run in ray.get(registry.unfinished.remote(), timeout=REGISTRY_SECONDS)}
+        except (ValueError, ray.exceptions.RayError):
+            return None
 
     def _end_process(self, error: BaseException) -> None:
         """After an I/O error no later success can be believed: Ray starts a successor, which recovers from what is on disk."""
@@ -128,16 +177,23 @@ class EventActor:
 
 
 def get_or_create(
-    storage: Path | str, *, instance: int | None = None, settings: EventSettings | None = None, **options: Any
+    storage: Path | str,
+    *,
+    instance: int | None = None,
+    settings: EventSettings | None = None,
+    retention: Retention | None = None,
+    **options: Any,
 ) -> Any:
     """The handle of the cluster's event service, which is created if there is none; Ray must be initialised.
 
-    `instance` and `settings` are used only by the one call that creates it. `options` are Ray's, such as another `name` or
+    `instance`, `settings` and `retention` (by default what the environment says) are used only by the one call that creates it.
+    `options` are Ray's, such as another `name` or
     `namespace`, or the `scheduling_strategy` of the node with the disk, which is by default the caller's.
     """
     chosen = _defaults() | options
     actor_class = ray.remote(EventActor).options(**chosen)
-    return actor_class.remote(str(Path(storage).absolute()), instance, settings, chosen["namespace"])
+    kept = retention or Retention.from_environment()
+    return actor_class.remote(str(Path(storage).absolute()), instance, settings, chosen["namespace"], kept)
 
 
 def _defaults() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from wonder_ray.events.commit_log import CommitLog, PlannedFile
 from wonder_ray.events.layout import LogLock, no_failpoint
 from wonder_ray.events.sealing import Sealer, direct
 from wonder_ray.events.spans import Span
+from wonder_ray.events.swaps import under_way
 from wonder_ray.events.wire import STREAMS
 
 if TYPE_CHECKING:
@@ -86,11 +88,12 @@ def index_unknown_files(log: CommitLog, layout: EventLayout) -> int:
     found = 0
     for stream in STREAMS:
         listed = layout.files(stream)  # before the logs are read: a file of a live instance is in its log before it is here
-        unknown = set(listed) - log.file_names(stream)
+        unknown = set(listed) - log.file_names(stream) - under_way(layout, stream)
         others = [path for path in layout.logs() if path != log.path] if unknown else []
         unknown -= _known(others, stream)
         for name in sorted(unknown):
-            _index(log, layout, stream, name)
+            with suppress(FileNotFoundError):  # replaced since it was listed
+                _index(log, layout, stream, name)
         found += len(unknown)
     return found
 

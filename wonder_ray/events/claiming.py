@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wonder_ray.errors import ServiceUnavailableError, StaleEpochError, WonderError
 from wonder_ray.events.commit_log import CommitLog
 from wonder_ray.events.layout import no_failpoint
+from wonder_ray.events.log_keeping import DELETED_EPOCH
 from wonder_ray.events.wire import STREAMS
 
 if TYPE_CHECKING:
@@ -154,5 +155,7 @@ def _newer_epoch(log: CommitLog, claim: Claim) -> int:
 
 
 def _stale(claim: Claim, newest: int) -> StaleEpochError:
+    if newest == DELETED_EPOCH:
+        return StaleEpochError(f"{claim.run_id}: retention has deleted this run; nothing more of it is taken")
     msg = f"{claim.run_id}: epoch {claim.epoch} was fenced off by epoch {newest}; this coordinator must stop"
     return StaleEpochError(msg)

@@ -15,7 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from wonder_ray.events.lines import cut_lines
-from wonder_ray.events.log_file import LogFile
+from wonder_ray.events.log_keeping import KeepingLog
 from wonder_ray.events.spans import Span, boundaries_of, insert, mark_of, subtract
 from wonder_ray.events.wire import OpenReply, RunInfo, Stream
 
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
     files: list[PlannedFile]
 
 
-class CommitLog(LogFile):
+class CommitLog(KeepingLog):
     """One open commit log. Not for several threads at once; every writing method belongs inside `transaction()`."""
 
     # ------------------------------------------------------------------------------------------- runs
@@ -261,6 +261,7 @@ class CommitLog(LogFile):
             if log != own_name:
                 self.set_elsewhere(run_id, stream, log, first)
         self._all("DELETE FROM elsewhere WHERE log = ?", other.path.name)
+        self.adopt_deleted(other)
 
 
 _FILES_OF_PLAN: Final = "SELECT name, rows, sha256, size FROM files WHERE plan = ? ORDER BY name"

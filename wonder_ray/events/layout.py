@@ -3,6 +3,7 @@
 `<storage>/events/date=2026-11-23/<name>.parquet`, `<storage>/trace_events/...`: finished files only.
 `<storage>/eventlog/<instance>.sqlite`, `.lock`: one commit log per instance of the service.
 `<storage>/eventlog/tmp/`: files being written.
+`<storage>/eventlog/swaps/`: days that are being replaced, see `swaps.py`; there only while one is.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class EventLayout:
         self.storage = storage
         self.log_dir = storage / "eventlog"
         self.tmp_dir = self.log_dir / "tmp"
+        self.swap_dir = self.log_dir / "swaps"
 
     def create(self) -> None:
         """Make the folders that a service writes to."""

@@ -54,4 +54,13 @@ CREATE TABLE file_runs (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_FIRST,)
+_KEEPING: Final = """
+-- Runs whose events retention has removed: their fences refuse every sender. `refused` counts rows that came all the same;
+-- `log` is the prefix of the log that counted them, so that adopting one twice counts nothing twice.
+CREATE TABLE deleted (
+  run_id TEXT NOT NULL, log TEXT NOT NULL, deleted_us INTEGER NOT NULL, refused INTEGER NOT NULL, PRIMARY KEY (run_id, log)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX file_runs_by_name ON file_runs (stream, name);
+"""
+
+MIGRATIONS: Final = (_FIRST, _KEEPING)

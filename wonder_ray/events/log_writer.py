@@ -13,6 +13,7 @@ from wonder_ray.errors import PayloadError, ServiceUnavailableError, StaleEpochE
 from wonder_ray.events.adoption import index_unknown_files
 from wonder_ray.events.claiming import Claim, claim_runs
 from wonder_ray.events.lines import check_batch
+from wonder_ray.events.log_keeping import DELETED_EPOCH
 from wonder_ray.events.spans import judge, mark_of
 from wonder_ray.events.wire import Ack
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from wonder_ray.clock import Clock
     from wonder_ray.events.commit_log import CommitLog
     from wonder_ray.events.layout import EventLayout
     from wonder_ray.events.spans import Span
@@ -38,6 +40,7 @@ class LogWriter:
         layout: The storage.
         queue: Where the requests come from.
         group_bytes: How much is committed at once.
+        clock: For the time at which rows of deleted runs were refused.
         failpoint: Told each step.
         on_rows: Called after a commit with `(rows, bytes)` that were added.
         on_fatal: Called once, when the log cannot be trusted any more (an I/O error): the process should end.
@@ -50,6 +53,7 @@ class LogWriter:
         queue: WorkQueue,
         *,
         group_bytes: int,
+        clock: Clock,
         failpoint: Callable[[str], None],
         on_rows: Callable[[int, int], None],
         on_fatal: Callable[[BaseException], None],
@@ -58,6 +62,7 @@ class LogWriter:
         self._layout = layout
         self._queue = queue
         self._group_bytes = group_bytes
+        self._clock = clock
         self._failpoint = failpoint
         self._on_rows = on_rows
         self._on_fatal = on_fatal
@@ -166,6 +171,9 @@ class LogWriter:
         """The answer to a batch, and how many of its rows are new."""
         run_id = batch.run.workflow_run_id
         fence = self._log.fence(run_id)
+        if fence is not None and fence.epoch == DELETED_EPOCH:
+            self._log.count_refused(run_id, batch.last - batch.first + 1, self._clock.now_us())
+            return self._ack(batch, "stale", f"{run_id}: retention has deleted this run; its rows are refused for good"), 0
         if fence is not None and batch.epoch < fence.epoch:
             return self._ack(batch, "stale", f"{run_id}: epoch {batch.epoch} was fenced off by epoch {fence.epoch}"), 0
         if isinstance(incoming, PayloadError):

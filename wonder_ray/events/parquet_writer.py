@@ -77,9 +77,9 @@ def write_file(
         raise StorageError(msg)
     aside = layout.tmp_dir / f"{stream}-{file.name.replace('/', '-')}"
     target = layout.dataset(stream) / file.name
-    _write_parquet(table, str(aside))
+    write_parquet(table, str(aside))
     failpoint("file.written")
-    digest, size = _sync_and_hash(str(aside))
+    digest, size = sync_and_hash(str(aside))
     failpoint("file.synced")
     if not target.parent.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,8 @@ def write_file(
     return PlannedFile(file.name, file.rows, digest, size)
 
 
-def _write_parquet(table: pa.Table, path: str) -> None:
+def write_parquet(table: pa.Table, path: str) -> None:
+    """Write a table, sorted by run and sequence, as every file of the datasets is written."""
     names = table.schema.names
     pq.write_table(
         table,
@@ -106,7 +107,8 @@ def _write_parquet(table: pa.Table, path: str) -> None:
     )
 
 
-def _sync_and_hash(path: str) -> tuple[str, int]:
+def sync_and_hash(path: str) -> tuple[str, int]:
+    """Make a file durable; its SHA-256 and size."""
     with open(path, "rb") as written:  # noqa: PTH123 - hashlib wants the file object, and fsync its descriptor
         os.fsync(written.fileno())
         return hashlib.file_digest(written, "sha256").hexdigest(), os.fstat(written.fileno()).st_size

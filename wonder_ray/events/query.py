@@ -10,8 +10,9 @@ from there to here.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import msgspec
 import pyarrow as pa
@@ -23,6 +24,7 @@ from wonder_ray.events.commit_log import CommitLog
 from wonder_ray.events.layout import EventLayout
 from wonder_ray.events.lines import decode_lines
 from wonder_ray.events.schema import RUN_COLUMNS, schema_of
+from wonder_ray.events.swaps import paths_of_new, pending
 from wonder_ray.ids import check_run_id
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
 
     from wonder_ray.events.commit_log import StoredBatch
     from wonder_ray.events.lines import EventLine, TraceLine
+    from wonder_ray.events.swaps import Swap
     from wonder_ray.events.wire import Stream
 
+T = TypeVar("T")
 ATTEMPTS_MAX: Final = 4
 _INT64_MAX: Final = 2**63 - 1
 
@@ -132,32 +136,53 @@ class EventReader:
     def last_sequence(self, run_id: str, stream: Stream = "events") -> int:
         """The last row of a run that is durable; 0 when there is none."""
         check_run_id(run_id)
-        found, known = {0}, set[str]()
-
-        def look(log: CommitLog) -> None:
-            known.update(log.file_names(stream))
-            found.update(span.last for span in log.spans(run_id, stream))
-
-        self._visit_logs(look)
         mine = pc.field("workflow_run_id") == run_id
-        for batch in self._scan(stream, self._unknown(stream, known), mine, ["sequence_number"]):
-            found.update(batch.column(0).to_pylist())
-        return max(found)
+
+        def once(swaps: list[Swap]) -> int:
+            found, known = {0}, set[str]()
+
+            def look(log: CommitLog) -> None:
+                known.update(log.file_names(stream))
+                found.update(span.last for span in log.spans(run_id, stream))
+
+            self._visit_logs(look)
+            for batch in self._scan(stream, self._unknown(stream, known, swaps), mine, ["sequence_number"]):
+                found.update(batch.column(0).to_pylist())
+            return max(found)
+
+        return self._steadily(once)
 
     def runs(self, stream: Stream = "events") -> dict[str, int]:
         """Every run with a row, and its last sequence number; oldest run first."""
-        found, known = dict[str, int](), set[str]()
+
+        def once(swaps: list[Swap]) -> dict[str, int]:
+            found, known = dict[str, int](), set[str]()
+
+            def look(log: CommitLog) -> None:
+                known.update(log.file_names(stream))
+                for run_id, last in log.last_sequences(stream).items():
+                    found[run_id] = max(last, found.get(run_id, 0))
+
+            self._visit_logs(look)
+            unknown = self._unknown(stream, known, swaps)
+            for batch in self._scan(stream, unknown, None, ["workflow_run_id", "sequence_number"]):
+                for run_id, last in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    found[run_id] = max(last, found.get(run_id, 0))
+            return dict(sorted(found.items()))
+
+        return self._steadily(once)
+
+    def sealed(self, run_id: str) -> int:
+        """Up to which workflow event of a run all lie in finished files (or retention has removed those)."""
+        last = self.last_sequence(run_id)
+        firsts: list[int] = []
 
         def look(log: CommitLog) -> None:
-            known.update(log.file_names(stream))
-            for run_id, last in log.last_sequences(stream).items():
-                found[run_id] = max(last, found.get(run_id, 0))
+            if (first := log.first_unsealed(run_id, "events")) is not None:
+                firsts.append(first)
 
         self._visit_logs(look)
-        for batch in self._scan(stream, self._unknown(stream, known), None, ["workflow_run_id", "sequence_number"]):
-            for run_id, last in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                found[run_id] = max(last, found.get(run_id, 0))
-        return dict(sorted(found.items()))
+        return min([last, *(first - 1 for first in firsts)])
 
     def unsealed(self) -> int:
         """How many rows, of both streams, are acknowledged and in no finished file: only a moment's, while a service lives."""
@@ -182,21 +207,30 @@ class EventReader:
     def _read_whole(self, stream: Stream, run_id: str, after: int, last: int) -> list[Row]:
         """All rows in `(after, last]`; looked for again while they have a hole that another look changes."""
         seen: list[int] | None = None
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            try:
-                rows = self._read_once(stream, run_id, after, last)
-            except FileNotFoundError as error:  # replaced after its log was read; the log now names its successor
-                if attempt < ATTEMPTS_MAX:
-                    continue
-                msg = f"{error.filename or error}: a file of finished events is missing; restore it, or see `wonder doctor`"
-                raise StorageError(msg) from error
+        for _ in range(ATTEMPTS_MAX):
+            rows = self._steadily(partial(self._read_once, stream, run_id, after, last))
             numbers = sorted(rows)
             if numbers == seen or numbers == list(range(after + 1, after + 1 + len(numbers))):
                 break
             seen = numbers  # a log that came into being after we listed them, or retention: a second look tells
         return [rows[number] for number in numbers]
 
-    def _read_once(self, stream: Stream, run_id: str, after: int, last: int) -> dict[int, Row]:
+    def _steadily(self, look: Callable[[list[Swap]], T]) -> T:
+        """What a look at the storage gives, given the days that are being replaced; again when one was replaced meanwhile."""
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            swaps = pending(self._layout)
+            try:
+                return look(swaps)
+            except FileNotFoundError as error:  # replaced after its log was read; the log now names its successor
+                if attempt == ATTEMPTS_MAX:
+                    msg = f"{error.filename or error}: a file of finished events is missing; restore it, or see `wonder doctor`"
+                    raise StorageError(msg) from error
+            except (pa.ArrowInvalid, OSError):  # a barrier, most likely (or, the second time, a damaged file)
+                if attempt > 1 and pending(self._layout) == swaps:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _read_once(self, stream: Stream, run_id: str, after: int, last: int, swaps: list[Swap]) -> dict[int, Row]:
         rows, names, known = dict[int, Row](), set[str](), set[str]()
 
         def look(log: CommitLog) -> None:
@@ -209,7 +243,7 @@ class EventReader:
         key = pc.field("sequence_number")
         wanted = (pc.field("workflow_run_id") == run_id) & (key > after) & (key <= last)
         columns = _columns(stream)
-        for batch in self._scan(stream, names | self._unknown(stream, known), wanted, columns):
+        for batch in self._scan(stream, names | self._unknown(stream, known, swaps), wanted, columns, swaps):
             for row in _rows_from_arrow(stream, batch):
                 rows.setdefault(row.sequence_number, row)
         return rows
@@ -219,15 +253,30 @@ class EventReader:
         while not all(CommitLog.visit(path, look) for path in self._layout.logs()):
             pass
 
-    def _unknown(self, stream: Stream, known: set[str]) -> set[str]:
-        """The files that no log knows. Listed after the logs were read: what has left them since is here."""
-        return set(self._layout.files(stream)) - known
+    def _unknown(self, stream: Stream, known: set[str], swaps: list[Swap]) -> set[str]:
+        """The files that no log knows, and none that is being replaced (`_scan` cares for those).
 
-    def _scan(self, stream: Stream, names: set[str], wanted: pc.Expression | None, columns: list[str]) -> list[pa.RecordBatch]:
-        if not names:
+        Listed after the logs were read: what has left them since is here.
+        """
+        touched = {name for swap in swaps for name in (*swap.old, *(new.name for new in swap.new))}
+        return set(self._layout.files(stream)) - known - touched
+
+    def _scan(
+        self,
+        stream: Stream,
+        names: set[str],
+        wanted: pc.Expression | None,
+        columns: list[str],
+        swaps: Sequence[Swap] = (),
+    ) -> list[pa.RecordBatch]:
+        paths = [self._layout.dataset(stream) / name for name in sorted(names)]
+        for swap in swaps:
+            if swap.stream == stream:
+                replaced = {self._layout.dataset(stream) / name for name in swap.old}
+                paths = [path for path in paths if path not in replaced] + paths_of_new(self._layout, swap)
+        if not paths:
             return []
-        root = self._layout.dataset(stream)
-        dataset = ds.dataset([str(root / name) for name in sorted(names)], schema=schema_of(stream), format=_FORMAT)
+        dataset = ds.dataset([str(path) for path in dict.fromkeys(paths)], schema=schema_of(stream), format=_FORMAT)
         table = dataset.to_table(columns=columns, filter=wanted)
         return [batch for batch in table.to_batches() if batch.num_rows]
 

@@ -108,6 +108,7 @@ class EventService:
             self.layout,
             self._queue,
             group_bytes=settings.group_bytes,
+            clock=clock,
             failpoint=failpoint,
             on_rows=self._flusher.note_rows,
             on_fatal=self._stop_flushing,

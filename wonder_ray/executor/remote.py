@@ -19,7 +19,7 @@ import ray
 from ray import exceptions
 
 from wonder_ray.bundles.loader import bundle_loader
-from wonder_ray.errors import SecretError, ServiceUnavailableError, WonderError
+from wonder_ray.errors import CodeBundleError, SecretError, ServiceUnavailableError, WonderError
 from wonder_ray.executor.protocol import (
     Call,
     ErrorInfo,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from wonder_ray.executor.secrets import Granted
 
+FETCH_SECONDS: Final = 60.0
 SECRET_SECONDS: Final = 30.0
 """How long a task waits for the registry when it asks for a secret."""
 _SECRET_PAUSE_S: Final = 0.5
@@ -98,12 +99,23 @@ def run_task(data: bytes) -> bytes:
         outcomes = run_calls(
             spec,
             calls,
-            loader=bundle_loader(spec.storage),
+            loader=bundle_loader(spec.storage, _fetch_bundle),
             log=_worker_log(),
             interrupted=interrupted,
             vault=vault,
         )
     return encode_outcomes(outcomes)
+
+
+def _fetch_bundle(sha256: str) -> bytes:
+    """A bundle from the node that has the storage folder, which is not this one."""
+    try:
+        data: bytes = ray.get(ray.get_actor("directory", namespace=NAMESPACE).read_bundle.remote(sha256), timeout=FETCH_SECONDS)
+    except (ValueError, exceptions.RayError) as error:
+        cause = getattr(error, "cause", None)
+        said = str(cause if isinstance(cause, CodeBundleError) else error).strip().partition("\n")[0]
+        raise CodeBundleError(f"code bundle {sha256[:12]} is not on this node, and could not be fetched: {said}") from None
+    return data
 
 
 _KINDS: tuple[tuple[type[BaseException], ErrorKind, bool], ...] = (

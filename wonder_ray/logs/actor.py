@@ -16,6 +16,7 @@ import re
 import socket
 import time
 from collections import deque
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,26 +24,42 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from wonder_ray.ids import NAMESPACE
+from wonder_ray.keeper import Keeper
 from wonder_ray.logs.record import LogLine, bounded, dropped_line
 from wonder_ray.logs.service import LogService, LogStats, ServiceLimits
 from wonder_ray.presence import Presence
+from wonder_ray.settings import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wonder_ray.logs.record import Level
+
 ACTOR_NAME = "logs"
 _PENDING_CALLS_MAX = 256  # batches of one sender that wait for the actor, about 60 MB at the very worst
 _LOOKUP_INTERVAL_S = 1.0
+_GROUPS = MappingProxyType({"control": 1})  # a flush that waits for the disk holds up no write
 
 
 class LogActor:
     """What runs in the actor: a `LogService`, and the way lines come in."""
 
-    def __init__(self, storage: str, instance: str, limits: ServiceLimits | None = None, namespace: str = NAMESPACE) -> None:
+    def __init__(
+        self,
+        storage: str,
+        instance: str,
+        limits: ServiceLimits | None = None,
+        namespace: str = NAMESPACE,
+        retention: Retention | None = None,
+    ) -> None:
+        self._storage = storage
+        self._retention = retention or Retention(every_s=0)
         self._instance = instance
         self._presence = Presence(ACTOR_NAME, storage, namespace)
         self._decoder = msgspec.msgpack.Decoder(list[LogLine])
         self._service = LogService(storage, instance, limits=limits)  # opens its file later, on its own thread
+        self._keeper = Keeper("wonder-logs-keeper", self._archive, every_s=self._retention.every_s, on_error=self._not_archived)
+        self._keeper.start()
 
     def write(self, lines: list[LogLine] | bytes) -> int:
         """Queue lines, or their msgpack form (half the work of pickling them); how many were accepted."""
@@ -60,6 +77,7 @@ class LogActor:
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """As `LogService.close`: for an orderly shutdown, before the actor is killed."""
+        self._keeper.stop(timeout_s)
         return self._service.close(timeout_s)
 
     @ray.method(concurrency_group="control")
@@ -67,22 +85,44 @@ class LogActor:
         """Proof of life: which storage and instance this is, its place and its epoch."""
         return self._presence.tell(instance=self._instance)
 
+    def _archive(self, stopping: Callable[[], bool]) -> None:
+        from wonder_ray.logs.keeping import keep
+
+        done = keep(self._storage, self._retention, stopping=stopping)
+        for problem in done.problems:
+            self._note("warning", "logs_not_archived", problem)
+        if done.files or done.removed:
+            said = f"{done.lines} lines of {len(done.files)} files archived, {len(done.removed)} days of the archive removed"
+            self._note("info", "logs_archived", said)
+
+    def _not_archived(self, error: Exception) -> None:
+        self._note("error", "logs_archive_failed", f"{type(error).__name__}: {error}")
+
+    def _note(self, level: Level, event_type: str, message: str) -> None:
+        now_us = time.time_ns() // 1000
+        self._service.write([LogLine(timestamp=now_us, level=level, service="logs", event_type=event_type, message=message)])
+
 
 def get_or_create(
-    storage: str, *, namespace: str = NAMESPACE, instance: str | None = None, limits: ServiceLimits | None = None
+    storage: str,
+    *,
+    namespace: str = NAMESPACE,
+    instance: str | None = None,
+    limits: ServiceLimits | None = None,
+    retention: Retention | None = None,
 ) -> Any:
     """The handle of the cluster's log actor, which is started if there is none. Safe to call from many places at once.
 
     Args:
-        storage: The storage folder. The actor runs on the caller's node as long as that is alive, since the folder is
-            there; an actor that exists already keeps its own (see `ping`).
+        storage: The storage folder, on the caller's node. An actor that is there already keeps its own: see `ping`.
         namespace: Of the actor.
         instance: Names its files; the host by default.
         limits: Of its `LogService`.
+        retention: When lines go into the archive; by default what the environment says.
     """
-    group = {"control": 1}  # a flush that waits for the disk holds up no write
-    actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, concurrency_groups=group)(LogActor)
-    return actor_class.options(**_options(namespace)).remote(storage, instance or _host_name(), limits, namespace)
+    kept = retention or Retention.from_environment()
+    actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, concurrency_groups=dict(_GROUPS))(LogActor)
+    return actor_class.options(**_options(namespace)).remote(storage, instance or _host_name(), limits, namespace, kept)
 
 
 def _options(namespace: str) -> dict[str, Any]:

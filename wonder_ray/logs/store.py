@@ -8,90 +8,34 @@ Two processes never share a file: the instance is in the name, and its lock (`<i
 as a store is open. A second process that was given the same instance becomes `<instance>.2`, and so on. The lock is a file
 of its own because closing any descriptor of an SQLite file would drop the locks that SQLite holds on it in this process.
 
-Archive and retention need no more than `list_files`: every file but an instance's newest is complete and never opened
-for writing again, and its name tells the UTC day on which it was written.
+The archive needs no more than `files.list_files`: every file but an instance's newest is complete and never opened for
+writing again, and its name tells the UTC day on which it was written.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import re
-import time
-from contextlib import closing, suppress
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import msgspec
 
-from wonder_ray.errors import QueryError, StorageError
+from wonder_ray.errors import StorageError
 from wonder_ray.ids import check_name
-from wonder_ray.logs.record import LogLine
+from wonder_ray.logs.files import INSERT, SCHEMA, has_table, list_files, refuse_wal_bug, utc_date
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-Params: TypeAlias = "Sequence[Any] | dict[str, Any]"
+    from wonder_ray.logs.record import LogLine
+
 FILE_BYTES_MAX = 64 * 1024 * 1024
 FORMAT_VERSION = 1
 _APPLICATION_ID = 0x574C4F47  # "WLOG"
 _SLOTS_MAX = 64
-_FILE_NAME = re.compile(r"(?P<instance>.+)-(?P<date>\d{4}-\d{2}-\d{2})-(?P<n>\d{1,9})\.sqlite")
-_WAL_BUG_FIRST, _WAL_BUG_LAST = (3, 7, 0), (3, 51, 2)
-
-COLUMNS: tuple[str, ...] = LogLine.__struct_fields__
-
-_SCHEMA = """
-CREATE TABLE logs (
-  id           INTEGER PRIMARY KEY,
-  timestamp    INTEGER NOT NULL,
-  level        TEXT NOT NULL,
-  service      TEXT NOT NULL,
-  event_type   TEXT NOT NULL,
-  message      TEXT NOT NULL,
-  trace_id     TEXT,
-  request_id   TEXT,
-  workspace_id TEXT,
-  project_id   TEXT,
-  node_id      TEXT,
-  token_id     TEXT,
-  attempt      INTEGER,
-  host         TEXT,
-  pid          INTEGER,
-  error_stack  TEXT,
-  metadata     TEXT CHECK (metadata IS NULL OR json_valid(metadata)) -- one bad text would fail every json_extract over it
-) STRICT;
-CREATE INDEX logs_timestamp     ON logs (timestamp);                               -- the last hour; order and pages
-CREATE INDEX logs_service_level ON logs (service, level, timestamp);               -- errors of one service since ...
-CREATE INDEX logs_level         ON logs (level, timestamp);                        -- errors of all: LIKE '%rpc%' needs them
-CREATE INDEX logs_event_type    ON logs (event_type, timestamp);                   -- slow queries, timeouts
-CREATE INDEX logs_trace_id      ON logs (trace_id, timestamp) WHERE trace_id IS NOT NULL; -- all of a run
-"""
-_INSERT = f"INSERT INTO logs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - our own names
-_SELECT = f"SELECT {', '.join(COLUMNS)} FROM logs WHERE (\n"  # noqa: S608 - our own names
-_READ_BYTES_MAX = 16 * 1024 * 1024  # of one value in a query: no `randomblob(1e9)`
-_STEPS_BETWEEN_CHECKS = 50_000
-
-
-class LogFile(msgspec.Struct, frozen=True, order=True):
-    """A file of the log, as its name describes it; sorts by day, then instance, then number."""
-
-    date: str
-    instance: str
-    n: int
-    path: str
-
-
-def list_files(folder: Path) -> list[LogFile]:
-    """All log files in the folder, oldest day first; empty when there is no such folder."""
-    try:
-        names = [path.name for path in folder.iterdir()]
-    except OSError:
-        return []
-    matches = [match for name in names if (match := _FILE_NAME.fullmatch(name))]
-    return sorted(LogFile(match["date"], match["instance"], int(match["n"]), str(folder / match[0])) for match in matches)
 
 
 class LogStore:
@@ -106,6 +50,8 @@ class LogStore:
     Example:
         >>> import tempfile
         >>> from pathlib import Path
+        >>> from wonder_ray.logs.files import list_files
+        >>> from wonder_ray.logs.record import LogLine
         >>> folder = Path(tempfile.mkdtemp())
         >>> store = LogStore(folder, "node1")
         >>> store.append([LogLine(timestamp=0, level="info", service="http", event_type="started")], now_us=0)
@@ -217,15 +163,15 @@ class _OpenFile:
         connection = self._connection
         connection.set_busy_timeout(2_000)
         application_id, version = connection.pragma("application_id"), connection.pragma("user_version")
-        has_table = _has_table(connection)
-        if has_table and ((application_id, version) != (_APPLICATION_ID, FORMAT_VERSION) or not self._is_sound()):
+        was_there = has_table(connection)
+        if was_there and ((application_id, version) != (_APPLICATION_ID, FORMAT_VERSION) or not self._is_sound()):
             raise StorageError(f"{self.path} is not a sound log file of this release; it is left alone")
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "normal")
         connection.pragma("trusted_schema", 0)
-        if not has_table:
+        if not was_there:
             with connection:
-                connection.execute(_SCHEMA)
+                connection.execute(SCHEMA)
                 connection.pragma("application_id", _APPLICATION_ID)
                 connection.pragma("user_version", FORMAT_VERSION)
 
@@ -237,7 +183,7 @@ class _OpenFile:
         rows = [msgspec.structs.astuple(line) for line in lines]
         try:
             with self._connection:
-                self._connection.executemany(_INSERT, rows)
+                self._connection.executemany(INSERT, rows)
         except (apsw.ConstraintError, apsw.TooBigError, TypeError, ValueError, OverflowError):
             with self._connection:
                 return sum(not self._insert_one(row) for row in rows)
@@ -245,7 +191,7 @@ class _OpenFile:
 
     def _insert_one(self, row: tuple[Any, ...]) -> bool:
         try:
-            self._connection.execute(_INSERT, row)
+            self._connection.execute(INSERT, row)
         except (apsw.ConstraintError, apsw.TooBigError, TypeError, ValueError, OverflowError):
             return False
         return True
@@ -269,117 +215,3 @@ class _OpenFile:
             self._connection.pragma("journal_mode", "delete")
         with suppress(apsw.Error):
             self._connection.close(True)  # noqa: FBT003 - apsw's own signature: close whatever happens
-
-
-def utc_date(now_us: int) -> str:
-    """The UTC day of a time, as file names have it.
-
-    >>> utc_date(1_700_000_000_000_000)
-    '2023-11-14'
-    """
-    return datetime.fromtimestamp(now_us // 1_000_000, tz=UTC).strftime("%Y-%m-%d")
-
-
-def refuse_wal_bug(version: str) -> None:
-    """Raise a `StorageError` for an SQLite whose write-ahead log can lose committed pages with two connections.
-
-    >>> refuse_wal_bug("3.51.2")
-    Traceback (most recent call last):
-    wonder_ray.errors.StorageError: SQLite 3.51.2 (3.7.0 to 3.51.2) can corrupt files in WAL mode: install apsw >= 3.51.3
-    """
-    if _WAL_BUG_FIRST <= tuple(map(int, version.split("."))) <= _WAL_BUG_LAST:
-        raise StorageError(f"SQLite {version} (3.7.0 to 3.51.2) can corrupt files in WAL mode: install apsw >= 3.51.3")
-
-
-# ------------------------------------------------------------------------------------------------------------ reading
-
-
-def check_condition(condition: str, params: Params) -> None:
-    """Compile the condition against an empty table: its errors show here, whether or not there are files.
-
-    Raises:
-        QueryError: It is no condition over `COLUMNS`, wants other parameters, or would do anything but read.
-    """
-    with closing(apsw.Connection(":memory:")) as connection:
-        connection.execute(_SCHEMA)
-        _guard(connection, time.monotonic() + 60)
-        try:
-            _query(connection, condition, params, "")
-        except (apsw.Error, TypeError, ValueError, OverflowError) as error:
-            raise _refusal(condition, error) from None
-
-
-def read_lines(
-    path: str,
-    condition: str,
-    params: Params,
-    *,
-    newest_first: bool,
-    limit: int | None,
-    bound_us: int | None,
-    seconds_max: float,
-) -> list[LogLine]:
-    """The lines of one file that meet the condition, in order of time, beside its writer if there is one.
-
-    `bound_us`: leave out lines newer (or, with `newest_first`, older) than this: others have filled the limit already.
-
-    Raises:
-        QueryError: The condition cannot be evaluated on some line, or takes too long.
-        StorageError: The file cannot be read.
-    """
-    direction, compare = ("DESC", ">=") if newest_first else ("ASC", "<=")
-    bound = "" if bound_us is None else f" AND timestamp {compare} {int(bound_us)}"
-    count = -1 if limit is None else int(limit)
-    tail = f"{bound} ORDER BY timestamp {direction}, id {direction} LIMIT {count}"
-    refuse_wal_bug(apsw.sqlite_lib_version())
-    try:
-        with closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as connection:
-            connection.set_busy_timeout(2_000)
-            if not _has_table(connection):
-                return []  # its writer has only just made it
-            _guard(connection, time.monotonic() + seconds_max)
-            return [LogLine(**dict(zip(COLUMNS, row, strict=True))) for row in _query(connection, condition, params, tail)]
-    except (apsw.SQLError, apsw.InterruptError, apsw.TooBigError, ValueError) as error:
-        raise _refusal(condition, error) from None
-    except apsw.Error as error:
-        raise StorageError(f"log file {path} cannot be read ({error}); it was left out") from None
-
-
-def _query(connection: apsw.Connection, condition: str, params: Params, tail: str) -> list[tuple[Any, ...]]:
-    cursor = connection.cursor()
-    statements = 0
-
-    def only_one(_cursor: object, statement: str, _bindings: object) -> bool:
-        nonlocal statements
-        statements += 1
-        if statements > 1:
-            raise ValueError(f"a second statement begins at {statement[:80]!r}")
-        return True
-
-    cursor.exec_trace = only_one
-    return list(cursor.execute(f"{_SELECT}{condition}\n){tail}", params))
-
-
-def _refusal(condition: str, error: Exception) -> QueryError:
-    what = "it takes too long" if isinstance(error, apsw.InterruptError) else str(error)
-    columns = ", ".join(COLUMNS)
-    return QueryError(f"condition {condition[:200]!r} on logs: {what} (what follows WHERE, over the columns {columns})")
-
-
-_READS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUNCTION})
-
-
-def _guard(connection: apsw.Connection, deadline: float) -> None:
-    """Nothing but SELECT, and not for ever: conditions come from people."""
-
-    def authorize(action: int, _first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
-        allowed = action in _READS and not (action == apsw.SQLITE_FUNCTION and second == "load_extension")
-        return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
-
-    connection.authorizer = authorize
-    connection.limit(apsw.SQLITE_LIMIT_LENGTH, _READ_BYTES_MAX)
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS)
-
-
-def _has_table(connection: apsw.Connection) -> bool:
-    return bool(connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'logs'").get)

@@ -10,6 +10,7 @@ from wonder_ray.ids import RUN_ID_PATTERN
 from wonder_ray.resources.definitions import find_definition, page_of_definitions
 from wonder_ray.resources.records import DEFAULT_WORKSPACE, DefinitionPage, DefinitionRecord, RunFilter, RunPage, RunRecord
 from wonder_ray.resources.runs import (
+    BY_STATUS,
     UNFINISHED,
     find_keyed_run,
     need_run,
@@ -84,3 +85,7 @@ class Reads(ABC):
     def unfinished(self) -> list[RunRecord]:
         """All runs, of all workspaces, that no coordinator has reported as ended; oldest first."""
         return self._read("unfinished", lambda c: [record(row) for row in c.execute(UNFINISHED)])
+
+    def count_by_status(self) -> dict[str, int]:
+        """Status -> how many runs, of all workspaces, are in it."""
+        return self._read("count_by_status", lambda c: {str(status): int(count) for status, count in c.execute(BY_STATUS)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, exists, insert, select, update
+from sqlalchemy import bindparam, exists, func, insert, select, update
 
 from wonder_ray.errors import KeyConflictError, RunNotFoundError, StaleEpochError, WonderError
 from wonder_ray.ids import RUN_ID_PREFIX_PATTERN
@@ -33,6 +33,7 @@ _REPORTED_EPOCH: Final = select(RUNS.c.reported_epoch).where(_RUN)
 _CREATE_RUN: Final = insert(RUNS)
 _LABEL_RUN: Final = insert(RUN_LABELS)
 _LIVE: Final = tuple(sorted(str(status) for status in RunStatus if status not in TERMINAL_RUN))
+BY_STATUS: Final = select(RUNS.c.status, func.count()).group_by(RUNS.c.status)
 UNFINISHED: Final = select(RUNS).where(RUNS.c.status.in_(_LIVE)).order_by(RUNS.c.ordinal)
 
 

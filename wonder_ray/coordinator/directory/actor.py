@@ -11,18 +11,25 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from wonder_ray.bundles.store import BundleStore
 from wonder_ray.coordinator.actor import start
 from wonder_ray.ids import NAMESPACE
+from wonder_ray.keeper import Keeper
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
 from wonder_ray.presence import Presence
+from wonder_ray.settings import Retention
+from wonder_ray.storage.layout import Layout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from wonder_ray.resources.records import RunRecord
 
 ACTOR_NAME: Final = "directory"
@@ -39,9 +46,12 @@ class DirectoryActor:
         storage: The storage folder, on this node.
         namespace: Of all named actors.
         everything: Whether to start, at the beginning, every run that has not ended: what a cluster that was lost left behind.
+        retention: How long the files of runs that are over are kept; without it for ever.
     """
 
-    def __init__(self, storage: str, namespace: str = NAMESPACE, *, everything: bool = False) -> None:
+    def __init__(
+        self, storage: str, namespace: str = NAMESPACE, *, everything: bool = False, retention: Retention | None = None
+    ) -> None:
         context = ray.get_runtime_context()
         self._storage = storage
         self._namespace = namespace
@@ -56,6 +66,8 @@ class DirectoryActor:
         self._given_up: set[str] = set()
         """Runs whose coordinator could not go on: they wait for somebody who asks for them."""
         threading.Thread(target=self._watch, name="directory-watch", daemon=True).start()
+        self._retention = retention or Retention(every_s=0)
+        Keeper("directory-keeper", self._keep, every_s=self._retention.every_s, on_error=self._not_kept).start()
 
     def activate(self, run_id: str, dead: str | None = None) -> Any:
         """The handle of a run's coordinator, which is started if there is none; `dead` is the id of one that has died."""
@@ -73,6 +85,10 @@ class DirectoryActor:
             if not over:
                 self._given_up.add(run_id)
         ray.kill(handle, no_restart=True)
+
+    def read_bundle(self, sha256: str) -> bytes:
+        """The code of a workflow, for executors on nodes that do not have the storage folder."""
+        return BundleStore(self._storage).read(sha256)
 
     def ping(self) -> dict[str, Any]:
         """Proof of life: which storage this is, its place and epoch, and how many coordinators live."""
@@ -106,6 +122,27 @@ class DirectoryActor:
                     self._activate(run.run_id)
         self._everything = False
 
+    def _keep(self, stopping: Callable[[], bool]) -> None:
+        """Remove the files of runs that have been over for long."""
+        from wonder_ray.coordinator.keeping import keep
+
+        kept = keep(Layout(self._storage), self._retention, self._records, stopping=stopping)
+        if kept.removed:
+            self._log.info("run_files_removed", f"{len(kept.removed)} files of runs that are over, {kept.size} bytes")
+        for problem in kept.problems:
+            self._log.warning("run_files_not_removed", problem)
+
+    def _records(self, run_ids: Sequence[str]) -> list[RunRecord]:
+        registry = ray.get_actor("resources", namespace=self._namespace)
+        found: list[RunRecord] = []
+        for ref in [registry.get_run.remote(run_id) for run_id in run_ids]:
+            with suppress(ray.exceptions.RayTaskError):  # a run of another registry
+                found.append(ray.get(ref, timeout=CALL_SECONDS))
+        return found
+
+    def _not_kept(self, error: Exception) -> None:
+        self._log.warning("run_files_not_removed", f"{type(error).__name__}: {error}")
+
     def _is_mine(self, run: RunRecord) -> bool:
         return self._everything or run.epoch == 0 or (run.placement or {}).get("address") == self._address
 
@@ -127,7 +164,10 @@ def _id(handle: Any) -> str:
     return str(handle._actor_id.hex())  # noqa: SLF001 - Ray has no public name for it
 
 
-def get_or_create(storage: str, *, namespace: str = NAMESPACE, everything: bool = False, node_id: str | None = None) -> Any:
+def get_or_create(
+    storage: str, *, namespace: str = NAMESPACE, everything: bool = False, node_id: str | None = None,
+    retention: Retention | None = None,
+) -> Any:  # fmt: skip
     """The handle of the cluster's directory, which is started if there is none. Safe to call from many places at once.
 
     Args:
@@ -135,14 +175,19 @@ def get_or_create(storage: str, *, namespace: str = NAMESPACE, everything: bool 
         namespace: Of the actor.
         everything: See `DirectoryActor`.
         node_id: The node whose disk holds `storage`, by default the caller's; the coordinators run there, too.
+        retention: See `DirectoryActor`; by default what the environment says.
     """
-    node = node_id or ray.get_runtime_context().get_node_id()
+    kept = retention or Retention.from_environment()
     actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=4)(DirectoryActor)
-    options = {
+    return actor_class.options(**_options(namespace, node_id)).remote(storage, namespace, everything=everything, retention=kept)
+
+
+def _options(namespace: str, node_id: str | None) -> dict[str, Any]:
+    node = node_id or ray.get_runtime_context().get_node_id()
+    return {
         "name": ACTOR_NAME,
         "namespace": namespace,
         "lifetime": "detached",
         "get_if_exists": True,
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False),
     }
-    return actor_class.options(**options).remote(storage, namespace, everything=everything)
