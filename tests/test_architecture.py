@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 TOP: Final = Path(__file__).parents[1]
 
-BASE: Final = frozenset({"addresses", "errors", "ids", "clock", "presence", "redaction", "settings", "values"})
+BASE: Final = frozenset(
+    {"addresses", "errors", "ids", "clock", "clock_guard", "keeper", "presence", "redaction", "settings", "values"}
+)
 MODEL: Final = frozenset(
     {"definitions", "state", "decisions", "workflow_events", "run_index", "run_limits", "run_places", "run_state", "fold"}
 )
@@ -24,7 +26,7 @@ AUTHORING: Final = frozenset({"definitions.authoring", "definitions.builder", "d
 SERVICES: Final = frozenset({"blobs", "bundles", "events", "executor", "logs", "resources", "storage"})
 LOOKING: Final = frozenset({"analytics", "reading", "replay"})
 STARTING: Final = frozenset({"registration", "services"})
-DRIVING: Final = frozenset({"__init__", "client", "cluster"})
+DRIVING: Final = frozenset({"__init__", "client", "cluster", "upkeep"})
 
 ARROWS: Final = {
     # The ground: knows nothing of workflows.
@@ -35,6 +37,8 @@ ARROWS: Final = {
     "addresses": frozenset({"errors"}),  # where a Ray may be
     "redaction": frozenset({"errors"}),  # what no text may show
     "settings": frozenset({"errors", "values"}),  # what an installation chooses
+    "clock_guard": frozenset({"errors"}),  # whether those who delete may believe the clock
+    "keeper": frozenset[str](),  # a chore now and then
     "presence": frozenset[str](),  # where a service actor lives
     # The model: pure data and pure functions. None of it may see a clock.
     "definitions": frozenset({"errors", "ids", "values"}),  # a definition knows no run
@@ -74,18 +78,21 @@ ARROWS: Final = {
     | STARTING
     | {"__init__", "actors", "analytics", "coordinator", "interop", "planning"},
     "cluster": BASE | {"client", "resources", "services"},  # all services at once
+    "soundness": MODEL | {"coordinator", "errors", "planning"},  # what can happen in any run of a definition
+    "upkeep": BASE | SERVICES | {"coordinator"},  # all that is kept, and for how long
     # The edges: nobody below imports them.
     "jobs": frozenset({"errors", "values"}),  # a workflow file on its way to a cluster
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
     "reading": BASE | MODEL | SERVICES | {"analytics", "planning", "replay"},  # what a storage folder tells without a cluster
     "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "interop"},
-    "cli": BASE | MODEL | SERVICES | AUTHORING | LOOKING | DRIVING | {"http", "interop", "jobs", "planning"},
+    "cli": BASE | MODEL | SERVICES | AUTHORING | LOOKING | DRIVING | {"http", "interop", "jobs", "planning", "soundness"},
     "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "analytics", "cli", "client", "interop"},
     # The public names.
     "__init__": BASE | AUTHORING | {"actors", "client", "definitions", "events", "executor", "logs", "reading"},
 }
 
-SQL: Final = ("storage/*", "events/commit_log.py", "events/log_*.py", "logs/store.py", "logs/query.py", "resources/*")
+SQL_OF_LOGS: Final = ("logs/files.py", "logs/lines.py", "logs/query.py", "logs/store.py")
+SQL: Final = ("storage/*", "events/commit_log.py", "events/log_*.py", *SQL_OF_LOGS, "resources/*")
 ANALYSIS: Final = ("analytics/*", "events/*", "logs/query.py", "examples/*")
 WITH_RAY: Final = (
     "*/actor.py",
@@ -100,7 +107,7 @@ WITH_RAY: Final = (
 """All else is tested without Ray."""
 LIBRARY_PLACES: Final = {
     "ray": WITH_RAY,
-    "pyarrow": ("analytics/*", "events/*", "blobs/*"),  # its import costs every process that does it 130 ms
+    "pyarrow": ("analytics/*", "events/*", "blobs/*", "logs/archive.py"),  # its import costs every process that does it 130 ms
     "apsw": SQL,
     "sqlite3": SQL,
     "sqlalchemy": SQL,
@@ -129,6 +136,7 @@ PURE: Final = (
     "workflow_events/*",
     "fold*",
     "replay/*",
+    "soundness/*",
     "definitions/graph.py",
 )
 CHANCE_AND_TIME: Final = frozenset({"time", "random", "uuid", "secrets"})

@@ -51,7 +51,7 @@ def test_a_snippet_that_defines_something_defines_it(snippet: str) -> None:
 
 def test_every_command_shown_exists() -> None:
     shown = {command.split()[1] for command in CONSOLE if command.startswith("wonder ")}
-    listed = set(re.findall(r"`wonder (\w+)", README))
+    listed = set(re.findall(r"`wonder ([\w-]+)", README))
     for command in sorted(shown | listed):
         words = ["import", "wfformat"] if command == "import" else [command]
         help_text = wonder(*words, "--help", folder=Path.cwd())

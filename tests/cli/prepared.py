@@ -79,21 +79,22 @@ def prepare(storage: Path) -> Prepared:
     started.store.close()
     with EventService(storage) as service:
         for run_id, run in ((COMPLETED, completed), (FAILED, failed), (OPEN, started)):
-            record = _register(registry, run_id, run)
+            record = register(registry, run_id, run)
             service.open(run_id, 1)
-            _send(service, record, "events", run.rows if run_id != OPEN else run.rows[:SHIPPED])
-            _send(service, record, "trace", run.traces)
+            send(service, record, "events", run.rows if run_id != OPEN else run.rows[:SHIPPED])
+            send(service, record, "trace", run.traces)
     registry.create_run(StartRequest(workflow_name="crawl", run_id=QUEUED, input=encode({"site": "d"})))
     registry.close()
     _write_log(layout)
     return Prepared(storage, completed, failed, started)
 
 
-def _register(registry: ResourcesStore, run_id: str, run: CoreRun) -> RunRecord:
+def register(registry: ResourcesStore, run_id: str, run: CoreRun, workflow: str = "crawl", **fields: Any) -> RunRecord:
+    """A run as the registry knows it, however far it is."""
     state = run.state.run
     labels = {"team": "data"} if run_id == COMPLETED else {}
     request = StartRequest(
-        workflow_name="crawl", run_id=run_id, input=encode(state.input), labels=labels, trace=run.tracer is not None
+        workflow_name=workflow, run_id=run_id, input=encode(state.input), labels=labels, trace=run.tracer is not None, **fields
     )
     registry.create_run(request)
     registry.take_epoch(run_id, 0, {"kind": "dedicated", "pid": 7})
@@ -112,7 +113,8 @@ def _register(registry: ResourcesStore, run_id: str, run: CoreRun) -> RunRecord:
     return registry.get_run(run_id)
 
 
-def _send(service: EventService, record: RunRecord, stream: Stream, rows: Sequence[dict[str, Any]]) -> None:
+def send(service: EventService, record: RunRecord, stream: Stream, rows: Sequence[dict[str, Any]]) -> None:
+    """Give its rows to the event service."""
     if not rows:
         return
     info = RunInfo(record.run_id, "default", "default", record.run_id, None, record.workflow_name, record.workflow_version)

@@ -17,27 +17,41 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Call
 
 COMMANDS = (
-    "run", "resume", "submit", "cancel", "runs", "show", "state", "events", "trace", "replay", "logs",
-    "sql", "report", "validate", "import", "import wfformat", "up", "status", "down", "doctor",
+    "run", "resume", "submit", "gates", "answer", "signal", "update", "pause", "cancel", "complete-group", "close-group",
+    "add-members", "fork", "restart-from", "runs", "show", "state", "query", "events", "trace", "replay", "logs",
+    "sql", "report", "validate", "import", "import wfformat", "up", "status", "down", "storage", "doctor",
     "workspace list", "workspace create", "workspace limit", "workspace delete", "project list", "project create",
     "project delete", "key list", "key create", "key rotate", "key revoke", "secret list", "secret set", "secret delete",
 )  # fmt: skip
+TELLING = "--key --follow --no-follow --json --address --storage"
+FORKING = "--set --file --name --key --label --detach --until-wait --json --address --storage"
 NEEDED = {
-    "run": "--input --json --address --storage --key --trace --label --name --detach --runtime-env",
-    "resume": "--json --detach --storage",
+    "run": "--input --json --address --storage --key --trace --label --name --detach --runtime-env --until-wait",
+    "resume": "--json --detach --storage --until-wait --key",
+    "gates": "--json --storage",
+    "answer": f"--by {TELLING}",
+    "signal": f"--payload {TELLING}",
+    "update": TELLING,
+    "pause": f"--reason {TELLING}",
+    "complete-group": f"--reason {TELLING}",
+    "close-group": TELLING,
+    "add-members": TELLING,
+    "fork": f"--at {FORKING}",
+    "restart-from": FORKING,
+    "query": "--json --storage",
     "submit": "--address --input --json --no-wait --storage --key --trace --label --name --working-dir --requirements --python"
     " --entrypoint-num-cpus --entrypoint-num-gpus --entrypoint-memory --entrypoint-resources --metadata --submission-id",
-    "cancel": "--reason --key --storage",
+    "cancel": "--reason --compensate --key --json --address --storage",
     "runs": "--status --workflow --limit --json --storage",
     "show": "--json --storage",
     "state": "--at --json --storage",
     "events": "--json --after --follow --type --storage",
     "trace": "--json --storage",
     "replay": "--json --storage",
-    "logs": "--run --service --level --since --until --event-type --text --where --limit --json --storage",
+    "logs": "--run --service --level --since --until --event-type --text --where --limit --archive --json --storage",
     "sql": "--json --csv --storage",
     "report": "--run --workflow --since --json --csv --storage",
-    "validate": "--json",
+    "validate": "--json --name --soundness --no-soundness --bound",
     "import wfformat": "--out --runtime-scale",
     "workspace list": "--json --address --storage",
     "workspace create": "--description --address --storage",
@@ -56,6 +70,7 @@ NEEDED = {
     "up": "--json --address --storage",
     "status": "--json --address",
     "down": "--force --json --address",
+    "storage": "--apply --trust-clock --json --storage",
     "doctor": "--json --storage",
 }
 TOP = Path(__file__).parents[2]

@@ -96,7 +96,44 @@ def test_a_python_file_is_checked_with_all_its_workflows(wonder: Call, tmp_path:
     both = wonder("validate", file, "--json")
     assert (both.code, both.json["workflows"]) == (2, ["good", "bad"])
     assert {problem["workflow"] for problem in both.json["problems"] if problem["severity"] == "error"} == {"bad"}
+    assert [told["workflow"] for told in both.json["soundness"]] == ["good"]
     assert wonder("validate", file, "--name", "good").code == 0
+
+
+RISKY_YAML = """
+name: risky
+nodes: {a: {action: "m:a"}, b: {action: "m:b"}, c: {action: "m:c"}, j: {action: "m:j"}}
+transitions:
+  - {from: a, to: b, group: g}
+  - {from: a, to: c, group: g}
+  - {from: b, to: j, join: {over: g, strategy: m_of_n, m: 2}, when: input.x}
+  - {from: c, to: j, join: {over: g, strategy: m_of_n, m: 2}}
+"""
+
+
+def test_what_can_happen_in_a_run_is_explored(wonder: Call, tmp_path: Path) -> None:
+    file = tmp_path / "risky.yaml"
+    file.write_text(RISKY_YAML, encoding="utf-8")
+    found = wonder("validate", file, "--json")
+    assert (found.code, found.json["ok"]) == (0, True)
+    [told] = found.json["soundness"]
+    assert set(told) == {"workflow", "verdict", "states", "bound", "complete", "reason", "problems"}
+    assert (told["verdict"], told["complete"]) == ("unsound", True)
+    assert {problem["kind"] for problem in told["problems"]} == {"waits_for_ever", "left_behind"}
+    lines = wonder("validate", file).out.splitlines()
+    assert "unsound: a branch of group 'g' can end at 'b' without reaching its join at 'j'" in lines
+    assert "    2. 'a' completes and goes on to 'b' and 'c'" in lines
+    assert lines[-1] == "risky: unsound (2 problems, 5 states)"
+
+
+def test_exploring_has_a_bound_and_can_be_left_out(wonder: Call, tmp_path: Path) -> None:
+    dump_definition(crawl(), tmp_path / "w.json")
+    sound = wonder("validate", tmp_path / "w.json", "--json").json["soundness"]
+    assert [(told["workflow"], told["verdict"]) for told in sound] == [("crawl", "sound")]
+    bounded = wonder("validate", tmp_path / "w.json", "--bound", 2)
+    assert (bounded.code, bounded.out.splitlines()[-1]) == (0, "crawl: unknown (gave up after 3 states)")
+    assert wonder("validate", tmp_path / "w.json", "--no-soundness", "--json").json["soundness"] == []
+    assert "sound (" not in wonder("validate", tmp_path / "w.json", "--no-soundness").out
 
 
 def test_a_recorded_workflow_becomes_a_definition(wonder: Call, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from tests.cli.test_progress import MIDDLE, Fake
 from wonder_ray.cli import following
-from wonder_ray.cli.following import Display, follow, result_json, tell
+from wonder_ray.cli.following import Display, follow, result_json, tell, watch
+from wonder_ray.errors import RunNotFoundError
+from wonder_ray.planning.queries import Waiting
 from wonder_ray.resources.records import RunRecord
 from wonder_ray.state import RunStatus
 
@@ -61,6 +63,9 @@ class Run:
         self.waits -= 1
         return record() if self.waits < 0 else None
 
+    def record(self) -> RunRecord:
+        return record(RunStatus.WAITING, output=None, ended_us=None)
+
     def status(self) -> Fake | None:
         return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
 
@@ -110,6 +115,78 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert display._rate(5.0, 110) == 2.0
     assert display._rate(11.0, 110) == 0.0
     assert display._rate(12.0, 100) == 0.0
+
+
+GATE = Waiting(kind="gate", node_id="approve", token_id="t_1", assignee="ann", shown={"sum": 5})
+STILL = Fake("waiting", {"approve": {"waiting_for_gate": 1}}, waiting=(GATE,))
+
+
+def test_what_a_run_waits_for_is_said_once_with_the_command_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    again = Fake("waiting", STILL.nodes, waiting=(msgspec.structs.replace(GATE, asked=2),))
+    watch(Run(waits=4, statuses=[STILL, STILL, again, again]), hint=" --storage /data")
+    said = [line for line in capsys.readouterr().err.splitlines() if "0/1 done" not in line]
+    assert said == [
+        "gate 'approve' asks ann: {\"sum\":5}",
+        f"  wonder answer {RUN_ID} approve JSON --storage /data",
+        "gate 'approve' asks ann (asked 2 times): {\"sum\":5}",
+        f"  wonder answer {RUN_ID} approve JSON --storage /data",
+    ]
+
+
+def test_a_run_is_watched_until_somebody_has_to_do_something(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(waits=100, statuses=[Fake("running", in_flight=1, waiting=(GATE,)), STILL])
+    followed = watch(run, until_wait=True)
+    assert (followed.record.status, [need.wait for need in followed.needs], run.waits) == ("waiting", [GATE], 98)
+    tell(followed.record, "/data", json=True, needs=followed.needs, reply={"ok": True, "accepted": True})
+    found = msgspec.json.decode(capsys.readouterr().out)
+    assert (found["accepted"], found["status"], found["waiting"][0]["node_id"]) == (True, "waiting", "approve")
+    tell(followed.record, "/data", json=False, needs=followed.needs)
+    assert f"    wonder answer {RUN_ID} approve JSON" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("waiting", "status", "in_flight", "stops"),
+    [
+        ((GATE,), "running", 0, False),
+        ((GATE,), "paused", 1, False),
+        ((Waiting(kind="pause"),), "paused", 0, True),
+        ((Waiting(kind="timer", node_id="t", deadline_us=1),), "waiting", 0, False),
+        ((GATE, Waiting(kind="timer", node_id="t", deadline_us=1)), "waiting", 0, False),
+        ((GATE, Waiting(kind="timer", node_id="t", deadline_us=9 * 10**15)), "waiting", 0, True),
+        ((Waiting(kind="lock", node_id="l"),), "waiting", 0, False),
+        ((Waiting(kind="child", node_id="c", name="run_x"),), "waiting", 0, False),
+    ],
+)
+def test_a_run_that_can_go_on_by_itself_is_watched_on(
+    waiting: tuple[Waiting, ...], status: str, in_flight: int, stops: bool
+) -> None:
+    run = Run(waits=2, statuses=[Fake(status, in_flight=in_flight, waiting=waiting)])
+    assert bool(watch(run, until_wait=True).needs) is stops
+
+
+def test_what_child_runs_wait_for_is_said_too(capsys: pytest.CaptureFixture[str]) -> None:
+    parent = Fake("waiting", waiting=(Waiting(kind="child", node_id="page", name="run_c"),))
+    found: list[str] = []
+
+    def find(run_id: str) -> Run:
+        found.append(run_id)
+        if len(found) == 1:
+            raise RunNotFoundError("not yet")
+        child = Run(waits=0, statuses=[None if len(found) == 2 else STILL])
+        child.id = run_id
+        return child
+
+    followed = watch(Run(waits=100, statuses=[parent]), find, until_wait=True)
+    assert [(need.run_id, need.wait.kind, need.status) for need in followed.needs] == [
+        (RUN_ID, "child", "waiting"),
+        ("run_c", "gate", None),
+    ]
+    said = capsys.readouterr().err.splitlines()
+    assert said[-3:] == [
+        "node 'page' waits for its child run run_c (waiting)",
+        "gate 'approve' asks ann: {\"sum\":5}",
+        "  wonder answer run_c approve JSON",
+    ]
 
 
 def test_a_summary_is_for_people_or_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:

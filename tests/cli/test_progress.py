@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
 from wonder_ray.cli.progress import Counts, add, counts_of, line, render
 from wonder_ray.state import TokenStatus
+
+if TYPE_CHECKING:
+    from wonder_ray.planning.queries import Waiting
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,9 @@ class Fake:
 
     status: str = "running"
     nodes: dict[str, dict[str, int]] = field(default_factory=dict)
+    in_flight: int = 0
+    waiting: tuple[Waiting, ...] = ()
+    undos: int = 0
 
 
 MIDDLE = Fake(
@@ -80,6 +87,12 @@ def test_one_line_says_the_same() -> None:
     many = Fake(nodes={f"n{i}": {"pending": 1} for i in range(9)})
     assert "at n0, n1, n2, ... (9 nodes)" in line(many, 3_725)
     assert line(many, 3_725).startswith(" 1:02:05")
+
+
+def test_a_run_that_takes_work_back_says_how_much_is_left() -> None:
+    snapshot = Fake("compensating", {"a": {"completed": 3}}, undos=2)
+    assert line(snapshot, 1).split("  ")[-3:-1] == ["compensating, 2 to take back", "3/3 done"]
+    assert drawn(snapshot, 1)[0].startswith("compensating, 2 to take back  1.0 s")
 
 
 @pytest.mark.parametrize("status", list(TokenStatus))

@@ -93,6 +93,12 @@ def raise_value_error(n: int = 0) -> None:
     raise ValueError(f"{n} is no good")
 
 
+def noted_failure(ledger: str) -> None:
+    """An error of user code that leaves a line."""
+    note(ledger)
+    raise ValueError("not yet")
+
+
 def fail_until(attempts: int) -> int:
     """Succeeds with the given attempt."""
     attempt = current().attempt

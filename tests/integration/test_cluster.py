@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,7 +16,12 @@ import ray
 from tests.cli.conftest import invoke
 from tests.clusters import TOP
 from tests.integration.helpers import NAMESPACE, SECONDS, SERVICES, kill_services
+from wonder_ray.bundles.pack import pack
+from wonder_ray.bundles.store import BundleStore
+from wonder_ray.cli.flows import import_user_file
 from wonder_ray.client import connect
+from wonder_ray.executor.protocol import ActionRef, Call, TaskSpec, decode_outcomes
+from wonder_ray.executor.remote import submit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,3 +135,20 @@ def test_a_cluster_that_is_not_there_is_no_cluster(command: str, tmp_path: Path)
     )  # fmt: skip
     assert (asked.returncode, asked.stdout) == (2, "")
     assert asked.stderr.startswith("wonder: no Ray answers at 127.0.0.1:1 (Connection refused)")
+
+
+def test_executors_without_the_storage_folder_get_their_code_from_the_node_that_has_it(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / f"distant_{secrets.token_hex(4)}.py"  # not one that this machine's cache of bundles has already
+    file.write_text("def square(n):\n    return n * n\n")
+    sha256 = BundleStore(folder).put(pack([import_user_file(file)]).data)
+    spec = TaskSpec(
+        run_id="run_1", workflow_name="flow", node_id="square", epoch=1, bundle=sha256, storage="/nowhere/on/this/node",
+        action=ActionRef("square", f"{file.stem}:square"),
+    )  # fmt: skip
+    call = [Call("t_1", 1, "run_1/t_1", b'{"n": 4}')]
+    [alone] = decode_outcomes(ray.get(submit(spec, call, {"num_cpus": 1}), timeout=SECONDS))
+    assert alone.error is not None
+    assert "is not on this node, and could not be fetched" in alone.error.message
+    assert invoke("up", "--storage", folder).code == 0
+    [served] = decode_outcomes(ray.get(submit(spec, call, {"num_cpus": 1}), timeout=SECONDS))
+    assert (served.error, served.result) == (None, b"16")

@@ -55,7 +55,7 @@ def add_to(app: typer.Typer) -> None:
 def administration(address: str | None, storage: Any) -> Iterator[Administration]:
     """The registry: a cluster's, or that of the storage folder itself."""
     if address is not None:
-        from wonder_ray.cli.running import connected
+        from wonder_ray.cli.carrying import connected
 
         with connected(address, storage) as client:
             yield client.admin

@@ -11,14 +11,17 @@ from typer.core import TyperGroup
 from wonder_ray.cli import (
     administering,
     analysing,
+    answering,
     checking,
     clusters,
     controlling,
     definitions,
+    forking,
     histories,
     logs,
     looking,
     running,
+    storing,
     submitting,
 )
 from wonder_ray.errors import HistoryConflictError, ServiceUnavailableError, StaleEpochError, WonderError
@@ -95,14 +98,17 @@ def root(
 
 for group in (
     running,
-    submitting,
+    answering,
     controlling,
+    forking,
     looking,
     histories,
     logs,
     analysing,
     definitions,
+    submitting,
     clusters,
+    storing,
     administering,
     checking,
 ):

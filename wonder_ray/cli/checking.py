@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import typer
 
+from wonder_ray.cli.carrying import RAY_AUTH_MODE, token_at_hand
 from wonder_ray.cli.options import AsJson, Storage
 from wonder_ray.cli.output import print_json, safe
-from wonder_ray.cli.running import RAY_AUTH_MODE, token_at_hand
 from wonder_ray.errors import StorageError, WonderError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wonder_ray.cli.carrying import RAY_ADDRESS, send_token_at_hand
 from wonder_ray.cli.options import AsJson, Storage
 from wonder_ray.cli.output import print_json, safe, when
-from wonder_ray.cli.running import RAY_ADDRESS, send_token_at_hand
 from wonder_ray.errors import WonderError
 
 if TYPE_CHECKING:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 import typer
 
 from wonder_ray.cli.options import AsJson, WorkflowName
-from wonder_ray.cli.output import print_json
+from wonder_ray.cli.output import print_json, safe
 from wonder_ray.errors import DefinitionError
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.builder import Workflow
     from wonder_ray.definitions.models import WorkflowDefinition
+    from wonder_ray.soundness import Soundness
 
 REFUSED: Final = 2
 
@@ -30,8 +32,19 @@ def validate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .py, .json or .yaml file.")],
     json: AsJson = False,
     name: WorkflowName = None,
+    soundness: Annotated[
+        bool, typer.Option(help="Explore what can happen in a run, and report what can get stuck, never runs or is left behind.")
+    ] = True,
+    bound: Annotated[
+        int | None,
+        typer.Option("--bound", metavar="N", help="Give up exploring after N states. [default: 5000]", min=1, show_default=False),
+    ] = None,
 ) -> None:
-    """Check a definition: every problem, with its node, field and mend. Exit code 2 when there are errors."""
+    """Check a definition: every problem, with its node, field and mend. Exit code 2 when there are errors.
+
+    One without errors is explored: it is sound, or unsound (with an example), or that is unknown after the bound. Conditions
+    count as free there, so what is found may be impossible for reasons that lie in the data: it does not change the exit code.
+    """
     try:
         flows = _flows(file, name)
         problems = [found for flow in flows for found in _problems(flow)]
@@ -39,10 +52,15 @@ def validate(
         flows = []
         problems = [_problem("error", str(error))]
     errors = sum(found["severity"] == "error" for found in problems)
+    wrong = {found.get("workflow") for found in problems if found["severity"] == "error"}
+    explored = [_explore(flow, bound) for flow in flows if soundness and flow.name not in wrong]
     if json:
-        print_json({"file": str(file), "ok": not errors, "workflows": [flow.name for flow in flows], "problems": problems})
+        told = {"file": str(file), "ok": not errors, "workflows": [flow.name for flow in flows], "problems": problems}
+        print_json(told | {"soundness": msgspec.to_builtins(explored)})
     else:
         _print(file, flows, problems, errors)
+        for result in explored:
+            _print_soundness(result)
     raise typer.Exit(REFUSED if errors else 0)
 
 
@@ -52,6 +70,24 @@ def _print(file: Path, flows: list[Workflow | WorkflowDefinition], problems: lis
     names = ", ".join(flow.name for flow in flows)
     count = f"{errors} errors, {len(problems) - errors} warnings"
     typer.echo(f"{file}: {names + ': ' if names else ''}{count if problems else 'ok'}", err=bool(errors))
+
+
+def _explore(flow: Workflow | WorkflowDefinition, bound: int | None) -> Soundness:
+    from wonder_ray.definitions.builder import Workflow
+    from wonder_ray.soundness import STATES_MAX, check_soundness
+
+    definition = flow.definition() if isinstance(flow, Workflow) else flow
+    return check_soundness(definition, states_max=bound or STATES_MAX)
+
+
+def _print_soundness(result: Soundness) -> None:
+    for problem in result.problems:
+        typer.echo(f"unsound: {safe(problem.message)}")
+        for number, step in enumerate(problem.example, 1):
+            typer.echo(f"  {number:>3}. {safe(step)}")
+    count = f"{len(result.problems)} problems, " if result.problems else ""
+    seen = result.reason or f"{result.states:,} states"
+    typer.echo(f"{result.workflow}: {result.verdict} ({count}{seen})")
 
 
 def _flows(file: Path, name: str | None) -> list[Workflow | WorkflowDefinition]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from wonder_ray.errors import DefinitionError, PayloadError, WonderError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     from wonder_ray.definitions.builder import Workflow
@@ -168,11 +169,23 @@ def parse_input(text: str | None) -> Any:
     Raises:
         PayloadError: It is no JSON.
     """
+    return None if text is None else parse_value("--input", text, """--input '{"site": "example.org"}'""")
+
+
+def parse_value(what: str, text: str, example: str) -> Any:
+    """The value that an argument or option holds: JSON, `@file`, or `-` for stdin.
+
+    Args:
+        what: The argument, as it is called.
+        text: What was given.
+        example: The argument as it should be written, quoted for a shell.
+
+    Raises:
+        PayloadError: It is no JSON.
+    """
     from wonder_ray.values import decode
 
-    if text is None:
-        return None
-    source, content = "--input", text
+    source, content = what, text
     if text == "-":
         source, content = "stdin", sys.stdin.read()
     elif text.startswith("@"):
@@ -180,12 +193,27 @@ def parse_input(text: str | None) -> Any:
         try:
             content = Path(source).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise PayloadError(f"--input {text}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+            raise PayloadError(f"{what} {text}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     try:
         return decode(content)
     except PayloadError as error:
-        hint = "" if source != "--input" else """ (quote it for the shell: --input '{"site": "example.org"}')"""
+        hint = "" if source != what else f" (quote it for the shell: {example})"
         raise PayloadError(f"{source}: {error}{hint}") from None
+
+
+def parse_changes(what: str, texts: Sequence[str]) -> dict[str, Any]:
+    """The `TARGET=JSON` arguments.
+
+    >>> parse_changes("--set", ["state.limit=5", 'state.name="ann"'])
+    {'state.limit': 5, 'state.name': 'ann'}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        target, equals, value = text.partition("=")
+        if not target or not equals:
+            raise PayloadError(f"{what} {text!r}: write it as TARGET=JSON, such as state.limit=5")
+        found[target.strip()] = parse_value(f"{what} {target.strip()}", value, f"""'{target.strip()}="text"'""")
+    return found
 
 
 def parse_object(option: str, text: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`wonder runs`, `show`, `state`: how runs stand, from the storage folder alone."""
+"""`wonder runs`, `show`, `state`, `query`: how runs stand, from the storage folder alone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 NODES_MAX: Final = 40
+WAITS_MAX: Final = 20
+CHILDREN_MAX: Final = 5
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,6 +23,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(runs)
     app.command()(show)
     app.command()(state)
+    app.command()(query)
 
 
 def runs(
@@ -54,7 +57,7 @@ def runs(
 
 
 def show(run: Ref, json: AsJson = False, storage: Storage = None) -> None:
-    """Show how a run stands: its record, its nodes and tokens, its output or error."""
+    """Show how a run stands: its record, its nodes and tokens, what it waits for (and what to type), its output or error."""
     found = _reader(storage).show(run)
     if json:
         print_json(found)
@@ -67,6 +70,21 @@ def show(run: Ref, json: AsJson = False, storage: Storage = None) -> None:
         typer.echo(f"  {safe(node):<24}  {said}")
     if len(nodes) > NODES_MAX:
         typer.echo(f"  ... and {len(nodes) - NODES_MAX} more nodes (--json has all)")
+    _tell_waiting(found, storage)
+
+
+def _tell_waiting(found: dict[str, Any], storage: Any) -> None:
+    from wonder_ray.cli.carrying import storage_hint
+    from wonder_ray.cli.waits import Need, need_lines
+    from wonder_ray.planning.queries import Waiting
+
+    children = {child["run_id"]: child["status"] for child in found["children"]}
+    needs = [Need(found["run_id"], Waiting(**wait), children.get(wait["name"])) for wait in found["waiting"]]
+    for need in needs[:WAITS_MAX]:
+        for text in need_lines(need, needs, hint=storage_hint(storage)):
+            typer.echo(f"  {text}")
+    if len(needs) > WAITS_MAX:
+        typer.echo(f"  ... and more: wonder gates {found['run_id']}")
 
 
 def state(
@@ -92,7 +110,28 @@ def state(
     if len(found["tokens"]) > NODES_MAX:
         typer.echo(f"  ... and {len(found['tokens']) - NODES_MAX} more live tokens (--json has all)")
     for group in found["groups"][:NODES_MAX]:
-        typer.echo(f"  group {safe(group['name'])}  {group['status']}  {group['arrived']} of {group['size']} arrived")
+        arrived = f"{group['arrived']} of {group['size']} arrived"
+        typer.echo(f"  group {safe(group['name'])}  {group['status']}  {arrived}  ({group['id']})")
+    for kept in found["kept"][:NODES_MAX]:
+        typer.echo(f"  kept {kept['kind']} for {safe(kept['name'])}: {short(kept['payload'])}")
+    for child in found["children"][:NODES_MAX]:
+        typer.echo(f"  child {child['id']}  {safe(child['workflow'])}")
+    for undo in found["undos"][-NODES_MAX:]:
+        typer.echo(f"  can be taken back: {safe(undo['node_id'])}  {short(undo['input'])}")
+
+
+def query(
+    run: Ref,
+    expression: Annotated[str, typer.Argument(metavar="EXPR", help="A CEL expression over input, state, output and run.")],
+    json: AsJson = False,
+    storage: Storage = None,
+) -> None:
+    """Print the value of an expression over a run's state, as JSON; nothing is changed.
+
+    Of a live run it is the state as far as the event service has acknowledged it (--json tells after which event).
+    """
+    value, sequence = _reader(storage).query(run, expression)
+    print_json({"value": value, "after": sequence} if json else value)
 
 
 def _told(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -109,6 +148,7 @@ def _told(found: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if found["key"] is not None:
         lines.append(("key", safe(found["key"])))
+    lines += _lineage(found)
     if found["labels"]:
         lines.append(("labels", safe(", ".join(f"{name}={value}" for name, value in found["labels"].items()))))
     if coordinator is not None:
@@ -119,6 +159,25 @@ def _told(found: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("error", error_text(found["error"])))
     elif found["ended_us"] is not None:
         lines.append(("output", short(found["output"])))
+    return lines
+
+
+def _lineage(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where a run comes from, what came of it, and what its end waits for."""
+    lines: list[tuple[str, str]] = []
+    if found["fork"] is not None:
+        changed = f", with {short(found['fork']['changes'])}" if found["fork"].get("changes") else ""
+        lines.append(("forked from", f"{found['fork']['run_id']} after event {found['fork']['sequence']}{changed}"))
+    if found["parent_run_id"] is not None:
+        lines.append(("parent", found["parent_run_id"]))
+    children = found["children"]
+    if children:
+        some = ", ".join(f"{child['run_id']} ({child['status']})" for child in children[:CHILDREN_MAX])
+        lines.append(("children", f"{len(children)}: {some}{', ...' if len(children) > CHILDREN_MAX else ''}"))
+    ending = found.get("ending")
+    if ending is not None and found["ended_us"] is None:
+        left = f", {found['undos']} nodes to take back" if found["status"] == "compensating" else ""
+        lines.append(("will end", f"{ending['status']}{left}"))
     return lines
 
 

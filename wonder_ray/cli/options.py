@@ -42,3 +42,27 @@ Labels: TypeAlias = Annotated[
 WorkflowName: TypeAlias = Annotated[
     str | None, typer.Option("--name", metavar="FLOW", help="Which workflow of a .py file: its name, or its variable.")
 ]
+CommandKey: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--key", metavar="K", help="A repetition with the same key has no further effect, and gets the first answer."),
+]
+Follow: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--follow/--no-follow",
+        help="Watch the run to its end, or its next wait. [default: where no cluster runs it, and a local Ray is started for it]",
+        show_default=False,
+    ),
+]
+UntilWait: TypeAlias = Annotated[
+    bool,
+    typer.Option("--until-wait", help="Return, too, when the run waits for somebody: `wonder answer` carries it on."),
+]
+Reason: TypeAlias = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is in the run's events.")]
+Group: TypeAlias = Annotated[
+    str, typer.Argument(metavar="GROUP", help="The group's name; where several of it are open, the id of one (`wonder state`).")
+]
+Changes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TARGET=JSON", help="Change the state it begins with, as state.limit=5; may be repeated."),
+]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.table import Table
+
+    from wonder_ray.planning.queries import Waiting
 
 ROWS_MAX: Final = 15
 NAMED_MAX: Final = 3
@@ -16,6 +18,7 @@ DONE: Final = ("completed",)
 RUNNING: Final = ("dispatched",)
 FAILED: Final = ("failed", "timed_out")
 CANCELLED: Final = ("cancelled",)
+COMPENSATING: Final = "compensating"
 """All other token statuses are some sort of waiting."""
 
 
@@ -29,6 +32,18 @@ class Standing(Protocol):
     @property
     def nodes(self) -> Mapping[str, Mapping[str, int]]:
         """Node -> token status -> tokens."""
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks under way."""
+
+    @property
+    def waiting(self) -> Sequence[Waiting]:
+        """The first of what it waits for."""
+
+    @property
+    def undos(self) -> int:
+        """Completed nodes whose work can be taken back."""
 
 
 class Counts(NamedTuple):
@@ -84,7 +99,7 @@ def render(snapshot: Standing, elapsed_s: float, *, rate: float | None = None, r
     total = add(nodes.values())
     shown = _shown(nodes, rows_max)
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", pad_edge=False)
-    table.title = f"{snapshot.status}  {_clock(elapsed_s)}  {_rate(total, elapsed_s, rate)}"
+    table.title = f"{_status(snapshot)}  {_clock(elapsed_s)}  {_rate(total, elapsed_s, rate)}"
     table.add_column("node", overflow="ellipsis", no_wrap=True)
     for name in ("waiting", "running", "done", "failed"):
         table.add_column(name, justify="right", style="red" if name == "failed" else None)
@@ -110,13 +125,17 @@ def standing(snapshot: Standing) -> str:
     """What of a line is news: neither the time nor the rate."""
     nodes = {node: counts_of(statuses) for node, statuses in snapshot.nodes.items()}
     total = add(nodes.values())
-    parts = [snapshot.status, f"{total.done}/{total.total} done"]
+    parts = [_status(snapshot), f"{total.done}/{total.total} done"]
     parts += [f"{count} {name}" for name, count in zip(Counts._fields, total, strict=True) if count and name != "done"]
     live = [node for node, counts in nodes.items() if counts.live]
     if live:
         more = f", ... ({len(live)} nodes)" if len(live) > NAMED_MAX else ""
         parts.append("at " + ", ".join(live[:NAMED_MAX]) + more)
     return "  ".join(parts)
+
+
+def _status(snapshot: Standing) -> str:
+    return f"{snapshot.status}, {snapshot.undos} to take back" if snapshot.status == COMPENSATING else snapshot.status
 
 
 def _shown(nodes: Mapping[str, Counts], rows_max: int) -> list[str]:

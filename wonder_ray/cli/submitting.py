@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
+from wonder_ray.cli.carrying import send_token_at_hand
 from wonder_ray.cli.flows import parse_labels, parse_object
 from wonder_ray.cli.following import tell_result
 from wonder_ray.cli.options import Flow, Input, Key, Labels, LastLineJson, Trace, WorkflowName
 from wonder_ray.cli.output import print_json, warn
-from wonder_ray.cli.running import send_token_at_hand
 
 if TYPE_CHECKING:
     from wonder_ray.jobs import Job, JobEnd, Jobs

@@ -197,10 +197,14 @@ class Run:
         """Start nothing new in it; what is under way comes to its end. `resume` lets it go on."""
         return self._tell(facts.PauseRun(reason=reason, key=key), Reply)
 
+    def wake(self) -> None:
+        """Make sure that its coordinator lives: an interrupted run goes on, one that is paused stays so."""
+        self._asking.activate()
+
     def resume(self, *, key: str | None = None) -> None:
         """Make sure that its coordinator lives, and let it go on where it is paused; a run that has ended is left alone."""
         if self.record().ended:
-            self._asking.activate()  # what is left to be told of its end is told
+            self.wake()  # what is left to be told of its end is told
         else:
             self._asking.until_answered("command", facts.ContinueRun(key=key))
 

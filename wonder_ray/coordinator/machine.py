@@ -122,6 +122,12 @@ class Machine:
             raise
         return self._finish()
 
+    def go_on_from(self, state: Folding) -> None:
+        """Leave the run as it stands, and go on from another state of the same definition."""
+        self.state = state
+        self._router.forget()
+        state.index.follow_inline(self.graph.inline)
+
     @property
     def emitted(self) -> Sequence[tuple[int, bytes]]:
         """The events of the turn that is being handled, or that has failed, as (sequence number, line)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from wonder_ray import workflow_events as ev
 from wonder_ray.coordinator.apply_waits import about
 from wonder_ray.coordinator.restoring import restoring_events
@@ -76,7 +78,8 @@ def _child_ended(state: RunState, fact: facts.ChildEnded) -> Events | None:
                 **which, attempt=child.attempt, child_run_id=child.id, result=fact.output, duration_ms=fact.duration_ms
             )
         ]
-    error = fact.error or ErrorRecord("ChildFailed", f"child run {child.id} {fact.status}", kind="child", node_id=token.node_id)
+    told = fact.error or ErrorRecord("ChildFailed", f"child run {child.id} {fact.status}", kind="child")
+    error = msgspec.structs.replace(told, node_id=token.node_id)  # of the nodes of this run, that is where it failed
     return [
         ev.SubworkflowFailed(
             **which,

@@ -71,8 +71,8 @@ def _require_libraries() -> None:
 
 def _sweep(storage: Path | None, *, quick: bool) -> tuple[RunRecord, Path]:
     """Run the sweep to its end; gives its record and the storage folder. The local Ray is stopped before this returns."""
+    from wonder_ray.cli.carrying import connected, flush
     from wonder_ray.cli.following import follow
-    from wonder_ray.cli.running import connected, flush
     from wonder_ray.examples.sweep import SweepInput, flow
 
     given = SweepInput(quick=quick, threshold=0.98) if quick else SweepInput()

@@ -8,7 +8,7 @@ import msgspec
 
 from wonder_ray.analytics.events import Events
 from wonder_ray.errors import HistoryConflictError, StorageError, WonderError
-from wonder_ray.reading.standing import child_json, node_counts, progress_json, record_json, wait_json
+from wonder_ray.reading.standing import child_json, narrowed, node_counts, progress_json, record_json, wait_json
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
 from wonder_ray.storage.layout import Layout
 from wonder_ray.storage.lock import read_holder
@@ -290,7 +290,13 @@ class Reader:
     # --- the log -------------------------------------------------------------------------------------------------
 
     def logs(
-        self, ref: str | None = None, *, where: str | None = None, limit: int | None = 1_000, **filters: Any
+        self,
+        ref: str | None = None,
+        *,
+        where: str | None = None,
+        limit: int | None = 1_000,
+        archive: bool = False,
+        **filters: Any,
     ) -> list[LogLine]:
         """The newest lines of the log that meet all filters, oldest first.
 
@@ -298,17 +304,19 @@ class Reader:
             ref: Only lines of this run.
             where: An SQL condition; besides it only `ref`, `since_us` and `until_us` may be given.
             limit: At most this many.
+            archive: Also the lines that have gone into the archive.
             **filters: As `LogReader.search` takes them.
         """
-        from wonder_ray.logs.query import LogReader
+        from wonder_ray.logs.query import LogReader, Narrow
 
         reader = LogReader(self.layout.root)
         trace_id = None if ref is None else self.record(ref).run_id
         if where is None:
-            found = reader.search(trace_id=trace_id, limit=limit, newest_first=True, **filters)
+            found = reader.search(trace_id=trace_id, limit=limit, newest_first=True, archive=archive, **filters)
         else:
-            condition, params = _condition(where, trace_id, **filters)
-            found = reader.sql(condition, params, limit=limit, newest_first=True)
+            condition, params = narrowed(where, trace_id, **filters)
+            narrow = Narrow(**filters, equals={} if trace_id is None else {"trace_id": trace_id})
+            found = reader.sql(condition, params, limit=limit, newest_first=True, archive=narrow if archive else None)
         self.skipped = dict(reader.skipped)
         return found[::-1]
 
@@ -378,16 +386,3 @@ def _fold(run_id: str, rows: list[EventRow], at: int | None = None) -> Folding:
     from wonder_ray.fold import fold
 
     return fold(run_id, (row.as_dict() for row in rows), at=at)
-
-
-def _condition(
-    where: str, trace_id: str | None, *, since_us: int | None = None, until_us: int | None = None
-) -> tuple[str, tuple[object, ...]]:
-    """The user's condition, narrowed; his own is left as it stands when there is nothing to add."""
-    added = [("trace_id = ?", trace_id), ("timestamp >= ?", since_us), ("timestamp < ?", until_us)]
-    terms = [(term, value) for term, value in added if value is not None]
-    if not terms:
-        return where, ()
-    head, _, rest = where.strip().partition(" ")
-    own = rest if head.lower() == "where" else where
-    return " AND ".join([*(term for term, _ in terms), f"({own})"]), tuple(value for _, value in terms)

@@ -65,3 +65,16 @@ def child_json(record: RunRecord) -> dict[str, Any]:
         "status": str(record.status),
         "parent_token_id": record.parent_token_id,
     }
+
+
+def narrowed(
+    where: str, trace_id: str | None, *, since_us: int | None = None, until_us: int | None = None
+) -> tuple[str, tuple[object, ...]]:
+    """The user's condition, narrowed; his own is left as it stands when there is nothing to add."""
+    added = [("trace_id = ?", trace_id), ("timestamp >= ?", since_us), ("timestamp < ?", until_us)]
+    terms = [(term, value) for term, value in added if value is not None]
+    if not terms:
+        return where, ()
+    head, _, rest = where.strip().partition(" ")
+    own = rest if head.lower() == "where" else where
+    return " AND ".join([*(term for term, _ in terms), f"({own})"]), tuple(value for _, value in terms)
