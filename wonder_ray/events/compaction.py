@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wonder_ray.events.survey import Day
 
 ROWS_MAX: Final = 400_000
-"""Of one file, and of what is in memory at once: some 150 MB, while it is sorted twice that."""
+"""Of one file, and of what is read into memory and sorted at once."""
 FILES_SPARE: Final = 8
 """A large day with so many files more than it needs is worth writing again."""
 _NUMBER_MAX: Final = 2**63 - 1

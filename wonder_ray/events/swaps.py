@@ -2,7 +2,7 @@
 
 pandas, polars, DuckDB and pyarrow list a folder and open its files later, in any order; while they list, they look at each name
 again, and silently leave out what has gone. So no rename, not even one that exchanges two folders, is right for all of them:
-measured, one read in a thousand lacked a whole day. Instead a day goes through these states, each step atomic for every reader:
+measured with such an exchange, 2 of 12,497 reads lacked a whole day. So a day goes through these states, each step atomic:
 
 1. `old` files                  who has them open reads them to the end
 2. a barrier under each name    a file of zeros, as large as the old one: whoever opens it gets an error
@@ -12,8 +12,8 @@ measured, one read in a thousand lacked a whole day. Instead a day goes through 
 Nobody can read a part: while a name of `old` can be found, it leads to its rows or to an error; and once none can be found, the
 new files are there. Nobody can read anything twice: the new files appear when no old row can be opened any more. The barriers
 stay for a while because a reader that has read the names of `old`, and has not looked at them again yet, would find nothing at
-all behind them: only one that stalls there for `GRACE_S` (a few microseconds, in general) could miss the day.
-The barrier is as large as what it stands for because polars ends its process's thread when a file has shrunk between two looks.
+all behind them: only one that stalls there for `GRACE_S` could miss the day.
+The barrier is as large as what it stands for because polars panics when a file has shrunk between two looks at it.
 
 A journal (`<storage>/eventlog/swaps/<id>.json`) says what is under way before the first step; the new files wait beside it, and
 whoever finds it carries the swap to its end. Readers of our own look into the journal, and need no barrier.
@@ -94,7 +94,7 @@ def folder_of(layout: EventLayout, swap_id: str) -> Path:
 def pending(layout: EventLayout) -> list[Swap]:
     """The swaps that are under way, or were left by a crash."""
     try:
-        names = [name for name in os.listdir(layout.swap_dir) if name.endswith(".json")]  # noqa: PTH208 - a tenth of the time
+        names = [name for name in os.listdir(layout.swap_dir) if name.endswith(".json")]  # noqa: PTH208 - every read asks this: no Path per name
     except FileNotFoundError:
         return []
     found = []
