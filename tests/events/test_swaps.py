@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ from wonder_ray.events.layout import EventLayout
 from wonder_ray.events.maintenance import Maintenance
 from wonder_ray.events.query import EventReader
 from wonder_ray.events.service import EventService
+from wonder_ray.events.survey import take_survey
 from wonder_ray.events.swaps import SWAP_FAILPOINTS, Swap, begin, pending
 
 if TYPE_CHECKING:
@@ -176,3 +178,34 @@ def test_a_damaged_journal_is_said_and_nothing_is_guessed(storage: Path) -> None
     (layout.swap_dir / "00ff.json").write_text("{")
     with pytest.raises(StorageError, match="is damaged"):
         maintenance(storage).run(live=set())
+
+
+REMOVAL_POINTS = [(name, nth) for name, nth in POINTS if not name.startswith("swap.moved")]
+
+
+@pytest.mark.parametrize(("name", "nth"), REMOVAL_POINTS)
+def test_a_crash_while_days_are_removed_leaves_no_half_day(storage: Path, name: str, nth: int) -> None:
+    old, young = [Past(1, 0, 0, rows=6), Past(2, 1, 1, rows=6)], Past(3, 95, 95, rows=2)
+    store(storage, [*old, young], files_a_day=3)
+    crash = CrashAt(name, nth)
+
+    def rows_by_day() -> dict[str, int]:
+        table = whole_table(storage)
+        return {str(day["values"]): day["counts"].as_py() for day in pc.value_counts(table["date"].cast(pa.string()))}
+
+    def fail(step: str) -> None:
+        try:
+            assert rows_by_day().items() <= {date(0): 6, date(1): 6, date(95): 2}.items()
+        except (OSError, pa.ArrowInvalid) as error:
+            assert "magic bytes" in str(error) or "No such file" in str(error)  # noqa: PT017 - either is fine
+        crash(step)
+
+    with pytest.raises(CrashError):
+        maintenance(storage, fail, day=100).run(live=set(), trust_clock=True, compaction=False)
+    report = maintenance(storage, day=100).run(live=set(), trust_clock=True, compaction=False)
+    assert report.problems == []
+    assert rows_by_day() == {date(95): 2}
+    assert files(storage) == {date(95): 2}
+    for past in old:
+        assert EventReader(storage).read(past.run) == []
+    assert {each.run_id for each in take_survey(EventLayout(storage)).deleted} == {past.run for past in old}
