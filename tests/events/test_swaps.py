@@ -205,7 +205,7 @@ def test_a_crash_while_days_are_removed_leaves_no_half_day(storage: Path, name: 
     report = maintenance(storage, day=100).run(live=set(), trust_clock=True, compaction=False)
     assert report.problems == []
     assert rows_by_day() == {date(95): 2}
-    assert files(storage) == {date(95): 2}
+    assert set(files(storage)) == {date(95)}
     for past in old:
         assert EventReader(storage).read(past.run) == []
     assert {each.run_id for each in take_survey(EventLayout(storage)).deleted} == {past.run for past in old}
