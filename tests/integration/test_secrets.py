@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tests.conftest import WaitUntil
     from wonder_ray.client import Client
 
-CANARY = "-".join(("canary", "9d41e0aa", "of", "the", "team"))
-"""Not in one piece here: the bundles of other tests may hold this very file."""
+CANARY = "maet-eht-fo-aa0e14d9-yranac"[::-1]
+"""Written backwards: the bundles of other tests may hold this very file."""
 
 
 def everything(client: Client, run_id: str) -> str:
