@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import secrets
 import shutil
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 TOP: Final = Path(__file__).parents[1]
 STOP_SECONDS: Final = 60.0
+PORTS: Final = range(20_000, 32_000)
+"""Above those of Ray's workers, below those that Linux gives to whoever asks for any."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,13 @@ def _address_told(process: subprocess.Popen[str]) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+    """Ports that nobody uses, and that nobody is given by chance before Ray listens there."""
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    msg = f"fewer than {count} free ports in {PORTS}"
+    raise AssertionError(msg)
