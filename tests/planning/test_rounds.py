@@ -93,6 +93,24 @@ def test_a_second_arrival_over_a_taken_transition_waits_for_the_next_round() -> 
     assert drain(run).completed == {"a": 1, "b": 2, "c": 2, "d": 2, "n": 2, "end": 2}
 
 
+@pytest.mark.parametrize("on_timeout", ["fail", "proceed_with_available"])
+def test_what_waits_for_the_next_round_waits_no_longer_than_it_may(on_timeout: Any) -> None:
+    join = any_of("incoming").model_copy(update={"timeout_s": 10, "on_timeout": on_timeout})
+    run = _started(fork(join, threads=2), "a", "b", "b")
+    run.crash()
+    run.pass_time(9)
+    assert len(run.of("n")) == 1, "the second b waits for the end of the round"
+    run.pass_time(1)
+    if on_timeout == "fail":
+        assert run.error is not None
+        assert (run.status, run.error.type) == ("failed", "JoinTimeout")
+        return
+    assert len(run.of("n")) == 2
+    finish_all(run, "c", "d")
+    assert len(run.of("n")) == 2, "the first round is still open, and absorbs what is late"
+    assert drain(run).completed == {"a": 1, "b": 2, "c": 2, "d": 2, "n": 3, "end": 3}
+
+
 def test_a_round_is_over_when_the_rest_can_bring_nothing_more() -> None:
     flow = workflow(
         "a b c d n",

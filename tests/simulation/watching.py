@@ -32,7 +32,8 @@ class Told(msgspec.Struct):
     epoch: int
     now_us: int
     facts: list[Any]
-    rooms: list[int]
+    rooms: dict[str, list[int]]
+    """Node -> what it was answered each time. A turn that changes nothing is not kept: after one, a queue may be shorter."""
 
 
 class Watch:
@@ -53,11 +54,12 @@ class Watch:
         now_us: int,
         room: Callable[[str], int],
     ) -> Turn:
-        told = self._told = Told(self._machine.epoch, now_us, list(batch), [])
+        told = self._told = Told(self._machine.epoch, now_us, list(batch), {})
 
         def noted(node: str) -> int:
-            told.rooms.append(room(node))
-            return told.rooms[-1]
+            found = room(node)
+            told.rooms.setdefault(node, []).append(found)
+            return found
 
         return self._real_turn(told.facts, now_us=now_us, room=noted)
 
@@ -128,8 +130,8 @@ def check_replay(site: Site) -> None:
     lines: list[bytes] = []
     for told in site.told:
         machine.epoch = told.epoch
-        rooms = iter(told.rooms)
-        turn = machine.turn(told.facts, now_us=told.now_us, room=lambda _node, rooms=rooms: next(rooms, 0))  # type: ignore[misc] # bound now
+        rooms = {node: iter(answers) for node, answers in told.rooms.items()}
+        turn = machine.turn(told.facts, now_us=told.now_us, room=lambda node, rooms=rooms: next(rooms.get(node, iter(())), 0))  # type: ignore[misc] # bound now
         lines.extend(line for _, line in turn.record.events)
     for mine, other in zip(lines, site.lines, strict=False):
         require(mine == other, "I5", f"replayed, event {other!r:.200} is {mine!r:.200}")

@@ -86,7 +86,10 @@ class IncomingJoins:
         return []
 
     def timed_out(self, state: RunState, join_id: str) -> list[Decision]:
-        """A join's first arrival has waited long enough: it goes on with what there is, or fails."""
+        """A join's first arrival has waited long enough: it goes on with what there is, or fails.
+
+        If a round is open, what waits belongs to the next one, which then comes first; the open round keeps its late arrivals.
+        """
         join = self._graph.incoming_joins[incoming_place(join_id)[0]]
         queues = state.index.queues.get(join_id)
         if not queues:

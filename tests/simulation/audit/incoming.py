@@ -105,7 +105,9 @@ class Incoming(Joins):
         require(queues, "R5", f"nothing waits at {join_id}, and it fires")
         heads = sorted((queue[0] for queue in queues.values()), key=lambda token: token.born)
         in_round = self.model.rounds.get(join_id)
-        if in_round is not None:
+        if in_round is not None and self._is_overdue(join_id, join) and in_round.issuperset(queues):
+            taken, round_open = heads, False  # of the next round, which waits no longer; this one stays open
+        elif in_round is not None:
             late = [token for token in heads if token.transition not in in_round]
             require(join.spec.remaining == "pass" and late, "R5", f"{join_id} has fired in this round, and fires again")
             taken, round_open = late[:1], True

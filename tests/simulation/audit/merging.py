@@ -119,7 +119,9 @@ def combined(strategy: str, values: list[tuple[str, Any]]) -> Any:
         case "merge_object":
             return {key: item for _, value in values for key, item in _only(value, dict).items()}
         case "keyed_by_branch":
-            return dict(values)
+            names = [name for name, _ in values]
+            nth = [names[: at + 1].count(name) for at, name in enumerate(names)]
+            return {f"{name}#{n}" if n > 1 else name: value for n, (name, value) in zip(nth, values, strict=True)}
         case _:
             return values[-1][1] if values else None
 
