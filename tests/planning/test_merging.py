@@ -82,6 +82,20 @@ def test_merges_do_not_depend_on_arrival(strategy: Any, expected: Any) -> None:
         assert CoreRun(flow, order=order).run().output == {"all": expected}
 
 
+def test_a_branch_that_brings_more_than_one_value_loses_none_of_them() -> None:
+    """A join over `incoming` that fires twice in a branch gives two threads with the path of the branch."""
+    flow = workflow(
+        "a m p q n k",
+        edge("a", "m", spawn_count=2, group="o"),
+        *(edge("m", n, spawn_count=2) for n in "pq"),
+        *(edge(n, "n", join=all_of("incoming")) for n in "pq"),
+        edge("n", "k", join=all_of("o", Merge(target="state.all", source="1", strategy="keyed_by_branch"))),
+        output={"all": "state.all"},
+    )
+    for seed in range(20):
+        assert sorted(CoreRun(flow, order=random_order(seed)).run().output["all"]) == ["0", "0#2", "1", "1#2"]
+
+
 @pytest.mark.parametrize(("strategy", "source"), [("concat", "result"), ("merge_object", "[result]")])
 def test_a_merge_of_the_wrong_type_fails_the_group(strategy: Any, source: str) -> None:
     flow = three(all_of("g", Merge(target="state.all", source=source, strategy=strategy)))

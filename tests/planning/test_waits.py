@@ -22,7 +22,7 @@ from wonder_ray.definitions.models import (
     Transition,
     WorkflowDefinition,
 )
-from wonder_ray.errors import CommandRefusedError
+from wonder_ray.errors import ActionError, CommandRefusedError
 from wonder_ray.planning import facts
 from wonder_ray.state import ErrorRecord
 
@@ -37,6 +37,10 @@ def edge(source: str, target: str, **more: Any) -> Transition:
 
 def act(node: str, **more: Any) -> ActionNode:
     return ActionNode(id=node, action="m:f", **more)
+
+
+def broken() -> None:
+    raise ActionError("Broken", "not today", retryable=False)
 
 
 def started(definition: WorkflowDefinition, value: Any = None, **how: Any) -> CoreRun:
@@ -70,6 +74,65 @@ def test_an_early_answer_is_kept_and_a_bad_one_refused_when_the_gate_opens() -> 
     run.run_on()
     assert (run.status, run.output) == ("completed", {"age": 20})
     assert len(run.events("gate.opened")) == 2
+
+
+def test_an_answer_to_a_gate_that_can_open_no_more_is_refused() -> None:
+    definition = flow(
+        GateNode(id="g"),
+        act("a"),
+        act("b"),
+        ComputeNode(id="end"),
+        transitions=(
+            edge("a", "g", when="input.asks"),
+            edge("a", "b", priority=1),
+            edge("b", "a", when="input.again", max_iterations=1),
+            edge("g", "end"),
+        ),
+        start=("a",),
+    )
+    run = started(definition, {"asks": False, "again": True})
+    run.finish("a")
+    assert run.say(facts.AnswerGate(gate="g", answer=1))["kept"], "b may lead back to a, and a to the gate"
+    run = started(definition, {"asks": True, "again": True})
+    run.finish("a")
+    run.say(facts.AnswerGate(gate="g", answer=1, key="yes"))
+    assert run.status == "completed"
+
+
+def test_an_answer_to_a_gate_that_was_withdrawn_is_refused() -> None:
+    definition = flow(
+        act("s"),
+        GateNode(id="g"),
+        act("a"),
+        act("end"),
+        transitions=(edge("s", "g", group="x"), edge("s", "a"), edge("a", "end", cancel=("g",))),
+        start=("s",),
+    )
+    run = started(definition, crash_every_turn=True)
+    run.finish("s")
+    assert run.events("gate.opened")
+    run.finish("a")
+    with pytest.raises(CommandRefusedError, match="the gate 'g' is not open, and can open no more"):
+        run.say(facts.AnswerGate(gate="g", answer=1))
+    assert not run.events("gate.answer_received")
+    run.run_on()
+    assert run.status == "completed"
+
+
+def test_an_answer_is_kept_while_a_group_that_is_held_may_still_lead_to_the_gate() -> None:
+    definition = flow(
+        act("s"),
+        act("a"),
+        GateNode(id="g", output={"output.said": "result"}),
+        transitions=(edge("s", "a", group="x"), edge("s", "g", on="group_failed(x)")),
+        start=("s",),
+        output={"said": "output.said"},
+    )
+    run = started(definition, actions={"a": broken})
+    run.finish("s")
+    assert run.say(facts.AnswerGate(gate="g", answer=1))["kept"]
+    run.run_on()
+    assert (run.status, run.output) == ("completed", {"said": 1})
 
 
 def test_gates_of_a_fan_out_are_named_by_their_tokens() -> None:

@@ -157,6 +157,17 @@ class Graph:
             found = self._branch_nodes[first] = frozenset(_branch_nodes(first, self.outgoing, self.openers))
         return found
 
+    def leading_to(self, node: str) -> frozenset[str]:
+        """The nodes from which a node can be reached over any transitions, itself included."""
+        found = {node}
+        stack = [node]
+        while stack:
+            for edge in self.incoming[stack.pop()]:
+                if edge.source not in found:
+                    found.add(edge.source)
+                    stack.append(edge.source)
+        return frozenset(found)
+
     def retains(self, signal: str) -> bool:
         """Whether a signal is kept while nobody waits for it."""
         return any(spec is not None and spec.retained for spec in (self.nodes[node].signal for node in self.listeners[signal]))

@@ -120,7 +120,7 @@ def MergeObject(target: str, source: str = "result") -> Merge:  # noqa: N802 - a
 
 
 def KeyedByBranch(target: str, source: str = "result") -> Merge:  # noqa: N802 - as All
-    """An object with a key per branch.
+    """An object with a key per branch: its index, say. What a branch brings besides (with several threads) has `0#2`, ...
 
     >>> KeyedByBranch("state.votes").strategy
     'keyed_by_branch'

@@ -6,6 +6,7 @@ breaks the schema), so that its caller hears why and may ask again; all else is 
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from wonder_ray.decisions import ConsumeSignal, Decision, DropSignal, RefuseAnswer, SetContext, Write
@@ -151,7 +152,17 @@ def _gate_of(state: RunState, graph: Graph, fact: facts.AnswerGate) -> Token | N
     if len(waiting) > 1:
         some = ", ".join(waiting[:5])
         raise _refused(state, fact, f"{len(waiting)} gates are open at node {node.id!r}; name one by its token: {some}")
+    if not waiting and not _may_come_to(state, graph, node.id):
+        raise _refused(state, fact, f"the gate {node.id!r} is not open, and can open no more: nothing in the run leads to it")
     return state.tokens[waiting[0]] if waiting else None
+
+
+def _may_come_to(state: RunState, graph: Graph, node: str) -> bool:
+    """Whether anything that lives can still lead to a node (conditions free)."""
+    before = graph.leading_to(node)
+    live = (place for (place, status), count in state.index.counts.items() if count and status not in TERMINAL_TOKEN)
+    held = (state.tokens[state.groups[group].opener_id].node_id for each in state.index.instances.values() for group in each)
+    return not before.isdisjoint(chain(live, held))
 
 
 # --- updates ---------------------------------------------------------------------------------------------------------

@@ -66,9 +66,19 @@ def _merged(merge: MergeSpec, values: list[tuple[str, Any]]) -> Any:
                 merged.update(_of_type(merge, value, dict, "an object"))
             return merged
         case "keyed_by_branch":
-            return dict(values)
+            return _keyed(values)
         case _:
             return values[-1][1] if values else None
+
+
+def _keyed(values: list[tuple[str, Any]]) -> dict[str, Any]:
+    """One key per value: where several threads of a branch have come, the second is `0#2`."""
+    found: dict[str, Any] = {}
+    brought: Counter[str] = Counter()
+    for key, value in values:
+        brought[key] += 1
+        found[key if brought[key] == 1 else f"{key}#{brought[key]}"] = value
+    return found
 
 
 def _of_type(merge: MergeSpec, value: Any, kind: type, name: str) -> Any:
