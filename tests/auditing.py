@@ -85,10 +85,10 @@ def picture(state: RunState) -> dict[str, Any]:
 def ready(state: RunState) -> dict[str, set[str]]:
     """Node -> its pending tokens that may run, those included that are held back only by guards or locks."""
     queues: dict[str, set[str]] = {
-        node: {token_id for token_id in queue if state.tokens[token_id].status is TokenStatus.PENDING}
+        node: {token_id for _, token_id in queue if state.tokens[token_id].status is TokenStatus.PENDING}
         for node, queue in state.index.ready.items()
     }
-    for token_id in (*state.index.parked, *state.index.fresh):
+    for token_id in (*state.index.parked, *(token_id for _, token_id in state.index.fresh)):
         if state.tokens[token_id].status is TokenStatus.PENDING:
             queues.setdefault(state.tokens[token_id].node_id, set()).add(token_id)
     return {node: found for node, found in queues.items() if found}

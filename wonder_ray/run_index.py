@@ -14,7 +14,7 @@ from collections import Counter, OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from wonder_ray.run_limits import Limits
-from wonder_ray.run_places import Locks, Places, drop
+from wonder_ray.run_places import Locks, Places, Queue, Touched, drop
 from wonder_ray.state import HELD_OPEN, TERMINAL_TOKEN, WAITS, Fanout, Group, GroupStatus, Token, TokenStatus
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ class Index:
         """Join id -> tokens that wait at it, in order of arrival."""
         self.queues: dict[str, dict[str, dict[str, None]]] = {}
         """Join over `incoming` -> transition -> the tokens of `arrivals` that came over it, first in first out."""
-        self.ready: dict[str, deque[str]] = {}
+        self.ready: dict[str, Queue] = {}
         """Node -> pending tokens that may run (may hold some that no longer are pending)."""
         self.inline: frozenset[str] = frozenset()
         """Nodes whose tokens a coordinator starts itself, without a task."""
-        self.fresh: deque[str] = deque()
+        self.fresh: Queue = []
         """Pending tokens at those nodes that may run (as with `ready`)."""
         self.parked: dict[str, None] = {}
         """Pending tokens that a guard or a lock holds back: they are in no queue until something changes."""
@@ -84,9 +84,8 @@ class Index:
         """Tokens that have ended and whose transitions have not been looked at; empty between turns."""
         self.has_result: deque[str] = deque()
         """Tokens whose answer, signal, time or child's output has come, and whose work is so done."""
-        self.has_failed: deque[str] = deque()
-        """Tokens whose child has failed."""
-        self.touched_groups: dict[str, None] = {}
+        self.has_failed: deque[str] = deque()  # since their child has
+        self.touched_groups = Touched()
         self.touched_joins: dict[str, None] = {}
 
     # --- tokens --------------------------------------------------------------------------------------------------
@@ -157,7 +156,7 @@ class Index:
         """Index a token that has begun to wait at its `join_id`; its status is already the new one."""
         self.waiting += 1
         if self._await(token):
-            self.touched_groups[token.join_id or ""] = None
+            self.touch(token.join_id or "")
             self._leave_scope(token, worked=True)
         elif self.places is not None:
             self.places.work(token.scope_id, -1)
@@ -211,10 +210,8 @@ class Index:
             self._queue(token)
 
     def _queue(self, token: Token) -> None:
-        if token.node_id in self.inline:
-            self.fresh.append(token.id)
-        else:
-            self.ready.setdefault(token.node_id, deque()).append(token.id)
+        queue = self.fresh if token.node_id in self.inline else self.ready.setdefault(token.node_id, [])
+        heapq.heappush(queue, (token.ordinal, token.id))
 
     def park(self, token_id: str, *, guarded: bool = False) -> None:
         """A pending token that was taken out of its queue may not start yet."""
@@ -233,8 +230,8 @@ class Index:
     def follow_inline(self, nodes: frozenset[str]) -> None:
         """Begin to queue tokens at these nodes apart, since no task is made for them."""
         self.inline = nodes
-        moved = [token_id for node in nodes & self.ready.keys() for token_id in self.ready.pop(node)]
-        self.fresh.extend(sorted(moved, key=lambda token_id: self._tokens[token_id].ordinal))
+        self.fresh += [entry for node in nodes & self.ready.keys() for entry in self.ready.pop(node)]
+        heapq.heapify(self.fresh)
 
     def follow_nodes(self) -> dict[str, dict[str, None]]:
         """Node -> live tokens; kept from now on."""
@@ -254,13 +251,13 @@ class Index:
         self.limits.admit()
         return self.unstarted == len(self.parked) + self.limits.blocked
 
-    def pending(self, node_id: str) -> deque[str]:
-        """The tokens of a node that may run, first come first; the head of the queue is pending."""
+    def pending(self, node_id: str) -> Queue:
+        """The tokens of a node that may run; the head of the queue is pending."""
         queue = self.ready.get(node_id)
         if queue is None:
-            return deque()
-        while queue and self._tokens[queue[0]].status is not _PENDING:
-            queue.popleft()
+            return []
+        while queue and self._tokens[queue[0][1]].status is not _PENDING:
+            heapq.heappop(queue)
         if not queue:
             del self.ready[node_id]
         return queue
@@ -313,7 +310,12 @@ class Index:
         instances = self.instances.get(key, {})
         if group.id in instances:
             drop(self.instances, key, group.id)
-            self.touched_groups.update(dict.fromkeys(instances))
+            for instance in instances:
+                self.touch(instance)
+
+    def touch(self, group_id: str) -> None:
+        """Something about a group has changed: its join is to be looked at."""
+        self.touched_groups.add(self._groups[group_id].ordinal, group_id)
 
     def is_first_instance(self, group: Group) -> bool:
         """Whether no earlier group of its name in the same branch has members left."""
@@ -351,7 +353,7 @@ class Index:
             if group.parent_id is None or group.id not in self.inner.get(group.parent_id, ()):
                 return
             drop(self.inner, group.parent_id, group.id)
-            self.touched_groups[group.parent_id] = None  # what was inside might have arrived at its join
+            self.touch(group.parent_id)  # what was inside might have arrived at its join
             group = self._groups[group.parent_id]
 
     # --- building ------------------------------------------------------------------------------------------------
@@ -368,7 +370,7 @@ class Index:
         for group in self._groups.values():
             if group.status in HELD_OPEN:
                 self.open_group(group)
-                self.touched_groups[group.id] = None
+                self.touch(group.id)
             elif group.active:
                 self.instances.setdefault((group.name, self._tokens[group.opener_id].scope_id), {})[group.id] = None
         for token in sorted(self._tokens.values(), key=lambda token: token.ordinal):

@@ -1,4 +1,4 @@
-"""Parts of a run's index: what stands where in each scope, and who holds which lock.
+"""Parts of a run's index: what is ready or touched, what stands where in each scope, and who holds which lock.
 
 >>> locks = Locks()
 >>> locks.take("t_1", ("mutex:m",))
@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, TypeVar
 
 from wonder_ray.state import TokenStatus
@@ -19,6 +20,46 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 _WAITING = TokenStatus.WAITING_FOR_SIBLINGS
+
+
+Queue = list[tuple[int, str]]
+"""A heap of (ordinal, token): in whatever order tokens were put in, they come out as they were made. So what is started next
+follows from the records alone, not from what became of the index since it was built."""
+
+
+class Touched:
+    """What is to be looked at again, each once, in the order of its ordinals.
+
+    >>> touched = Touched()
+    >>> touched.add(2, "b"), touched.add(1, "a"), touched.add(2, "b")
+    (None, None, None)
+    >>> touched.pop(), touched.pop(), bool(touched)
+    ('a', 'b', False)
+    """
+
+    def __init__(self) -> None:
+        self._heap: Queue = []
+        self._ids: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._heap)
+
+    def add(self, ordinal: int, id_: str) -> None:
+        """Look at it, too."""
+        if id_ not in self._ids:
+            self._ids.add(id_)
+            heapq.heappush(self._heap, (ordinal, id_))
+
+    def pop(self) -> str:
+        """The first one."""
+        _, id_ = heapq.heappop(self._heap)
+        self._ids.remove(id_)
+        return id_
+
+    def clear(self) -> None:
+        """Look at none."""
+        self._heap.clear()
+        self._ids.clear()
 
 
 class Places:

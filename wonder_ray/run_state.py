@@ -19,8 +19,9 @@ from wonder_ray.run_places import passed
 from wonder_ray.state import GOING_RUN, ROOT_SCOPE, Child, Fanout, Group, Kept, Run, RunStatus, Token, TokenStatus, Undo
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Iterator
+
+    from wonder_ray.run_places import Queue
 
 
 class RunState:
@@ -123,8 +124,8 @@ class RunState:
             return None
         return self.children.get(token.child_id or "")
 
-    def pending(self, node_id: str) -> deque[str]:
-        """The tokens of a node that may run, first come first; the head of the queue is pending."""
+    def pending(self, node_id: str) -> Queue:
+        """The tokens of a node that may run; the head of the queue is pending."""
         return self.index.pending(node_id)
 
     def admit(self) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from tests.core import CoreRun, every_order
 from tests.planning.test_waits import act, edge, flow, started
-from wonder_ray.definitions.models import ComputeNode, GateNode, Join, Merge, SignalNode, TimerNode, WorkflowDefinition
-from wonder_ray.errors import CommandRefusedError
+from wonder_ray.definitions.models import ComputeNode, GateNode, Join, Merge, Retry, SignalNode, TimerNode, WorkflowDefinition
+from wonder_ray.errors import ActionError, CommandRefusedError
 from wonder_ray.planning import facts
 
 # --- guards ----------------------------------------------------------------------------------------------------------
@@ -135,15 +135,39 @@ def test_a_mutex_is_held_through_a_section_of_nodes(crash: bool) -> None:
         assert at["a2"][1] < at["b1"][0] or at["b2"][1] < at["a1"][0]
 
 
-def test_where_all_tokens_wait_for_a_lock_the_node_keeps_no_place_among_those_that_are_served() -> None:
-    """Else a turn that leaves no event (a result that is refused) changes the order of later dispatches."""
-    definition = flow(ComputeNode(id="a"), act("b", mutex=("m",)), transitions=(edge("a", "b", spawn_count=3),))
-    run = CoreRun(definition)
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_ready_tokens_start_by_the_order_of_nodes_and_by_age(forgetful: bool) -> None:
+    """So that what is started next follows from the records, and not from what a coordinator has seen since it opened them."""
+    definition = flow(
+        ComputeNode(id="a"),
+        act("b", mutex=("m",)),
+        act("c", retry=(Retry(max_attempts=2, backoff_s=0),)),
+        transitions=(edge("a", "c", spawn_count=3), edge("a", "b", spawn_count=2)),
+    )
+    failing = iter([True])
+
+    def shaky() -> None:
+        if next(failing, False):
+            raise ActionError("Shaky", "once")
+
+    run = CoreRun(definition, {"c": shaky}, room=1)
+
+    def forget() -> None:
+        if forgetful:
+            run.state.rebuild_index()
+            run.machine.go_on_from(run.state)
+
     run.start()
+    forget()
+    run.finish("c")
+    forget()
+    run.pass_time(0)
+    forget()
     run.finish("b")
-    assert len(run.of("b")) == 1
-    assert len(run.state.index.parked) == 1
-    assert not run.state.index.ready
+    forget()
+    run.run_on()
+    started = [(row["path_id"], row["attempt"]) for row in run.rows if row["event_type"] == "task.dispatched"]
+    assert started == [("root.a.3", 1), ("root.a.0", 1), ("root.a.4", 1), ("root.a.0", 2), ("root.a.1", 1), ("root.a.2", 1)]
 
 
 def test_a_lock_is_free_again_when_its_holder_fails_or_is_cancelled() -> None:

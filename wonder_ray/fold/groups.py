@@ -26,7 +26,7 @@ def group_opened(state: Folding, event: ev.GroupOpened, _stamp: ev.Stamp) -> Non
     )
     state.groups[group.id] = group
     state.changes.groups[group.id] = group
-    state.index.touched_groups[group.id] = None
+    state.index.touch(group.id)
     state.index.open_group(group)
     if group.parent_id is not None:
         parent = state.changed_group(group.parent_id)
@@ -70,19 +70,19 @@ def group_sealed(state: Folding, event: ev.GroupSealed, _stamp: ev.Stamp) -> Non
     """No more members come from outside."""
     state.changed_group(event.group_id).open = False
     state.index.open_groups.pop(event.group_id, None)
-    state.index.touched_groups[event.group_id] = None
+    state.index.touch(event.group_id)
 
 
 def group_completed_early(state: Folding, event: ev.GroupCompletedEarly, _stamp: ev.Stamp) -> None:
     """Its join is to fire with what there is."""
     state.changed_group(event.group_id).complete = True
-    state.index.touched_groups[event.group_id] = None
+    state.index.touch(event.group_id)
 
 
 def failure_tolerated(state: Folding, event: ev.GroupFailureTolerated, _stamp: ev.Stamp) -> None:
     """The group has taken a failure."""
     state.changed_group(event.group_id).failures += 1
-    state.index.touched_groups[event.group_id] = None
+    state.index.touch(event.group_id)
 
 
 # --- joins ---------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def fan_in_completed(state: Folding, event: ev.FanInCompleted, _stamp: ev.Stamp)
         state.index.touched_joins[join_id] = None
     elif event.passing:
         _change_status(state, join_id, GroupStatus.PASSING)
-        state.index.touched_groups[join_id] = None
+        state.index.touch(join_id)
     else:
         _change_status(state, join_id, GroupStatus.FIRED)
 

@@ -89,7 +89,7 @@ def fan_out_started(state: Folding, event: ev.FanOutStarted, _stamp: ev.Stamp) -
     if event.counted:
         _count_iteration(state, parent.id, event.transition_id)
     if event.group_id is not None:
-        state.index.touched_groups[event.group_id] = None
+        state.index.touch(event.group_id)
 
 
 def fan_out_token_id(fanout_id: str, index: int) -> str:
@@ -136,7 +136,7 @@ def end_token(state: Folding, token: Token, status: TokenStatus) -> None:
 def member_left(state: Folding, group_id: str) -> None:
     """A live member of a group has ended."""
     state.changed_group(group_id).active -= 1
-    state.index.touched_groups[group_id] = None
+    state.index.touch(group_id)
 
 
 def token_completed(state: Folding, event: ev.TokenCompleted, _stamp: ev.Stamp) -> None:

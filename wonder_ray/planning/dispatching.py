@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import heappop
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -13,10 +14,10 @@ from wonder_ray.planning.scope import expression_failure, render_input
 from wonder_ray.state import Token, TokenStatus
 
 if TYPE_CHECKING:
-    from collections import deque
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from wonder_ray.definitions.graph import Graph, NodeSpec
+    from wonder_ray.run_places import Queue
     from wonder_ray.run_state import RunState
 
 INPUT_MAPPING: Final = "input mapping"
@@ -28,11 +29,13 @@ class TaskManager:
 
     Example:
         `TaskManager(graph).prepare(state, room=lambda node: 100, now_us=now)` returns one `MARK_FOR_DISPATCH` per token
-        that may be sent, in the order in which they became ready; a token whose input mapping fails is failed instead.
+        that may be sent, by the order of nodes in the definition and of tokens in the run, which the stored state alone
+        decides; a token whose input mapping fails is failed instead.
     """
 
     def __init__(self, graph: Graph, lanes: Mapping[str, str] = MappingProxyType({})) -> None:
         self._graph = graph
+        self._order = {node: place for place, node in enumerate(graph.nodes)}
         self._lanes = lanes
         """Node -> lane, where nodes share tasks and so the room for them."""
 
@@ -44,7 +47,7 @@ class TaskManager:
         decisions: list[Decision] = []
         left: dict[str, int] = {}
         admission = Admission(state)
-        for node_id in list(state.index.ready):
+        for node_id in sorted(state.index.ready, key=self._order.__getitem__):
             node = self._graph.nodes[node_id]
             lane = self.lane(node_id)
             if left.get(lane) == 0 or not node.is_task:
@@ -53,17 +56,12 @@ class TaskManager:
             if queue:
                 most = left.get(lane)
                 most = max(0, room(node_id)) if most is None else most
-                tokens: Iterable[Token]
-                if is_constrained(node):
-                    tokens = _admitted(state, node, queue, most, admission, decisions)
-                else:
-                    ready = (state.tokens[token_id] for token_id in queue)
-                    tokens = islice((token for token in ready if token.status is TokenStatus.PENDING), most)
+                tokens = islice(_admitted(state, node, queue, admission, decisions), most)
                 found = [self._dispatch(state, node, token, now_us) for token in tokens]
                 left[lane] = most - len(found)
                 decisions += found
                 if not queue:
-                    state.pending(node_id)  # forget the place of a queue whose tokens all have to wait: they come anew
+                    state.pending(node_id)  # forget a queue whose tokens all have to wait
         return decisions
 
     def lane(self, node_id: str) -> str:
@@ -83,15 +81,15 @@ class TaskManager:
         return MarkForDispatch(token_id=token.id, attempt=attempt, input=rendered, due_us=due_us)
 
 
-def _admitted(
-    state: RunState, node: NodeSpec, queue: deque[str], most: int, admission: Admission, decisions: list[Decision]
-) -> Iterator[Token]:
+def _admitted(state: RunState, node: NodeSpec, queue: Queue, admission: Admission, decisions: list[Decision]) -> Iterator[Token]:
     """The first tokens of a queue that may start; who has to wait leaves the queue, too."""
-    while queue and most:
-        token = state.tokens[queue.popleft()]
+    constrained = is_constrained(node)
+    while queue:
+        token = state.tokens[heappop(queue)[1]]
         if token.status is TokenStatus.PENDING:
-            admitted, before = admission.admit(node, token)
-            decisions += before
-            if admitted:
-                most -= 1
-                yield token
+            if constrained:
+                admitted, before = admission.admit(node, token)
+                decisions += before
+                if not admitted:
+                    continue
+            yield token

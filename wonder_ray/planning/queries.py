@@ -126,7 +126,7 @@ def _held_back(state: RunState, graph: Graph | None) -> Iterator[Waiting]:
     index = state.index
     held: Iterable[str] = ()
     if state.run.status is RunStatus.WAITING:
-        held = index.parked or chain(*index.ready.values(), index.fresh)
+        held = index.parked or [token_id for _, token_id in chain(*index.ready.values(), index.fresh)]
     for token in (state.tokens[token_id] for token_id in held):
         if token.status is not TokenStatus.PENDING:
             continue

@@ -7,6 +7,7 @@ decisions.
 
 from __future__ import annotations
 
+from heapq import heappop
 from typing import TYPE_CHECKING, Any
 
 from wonder_ray.decisions import (
@@ -154,13 +155,11 @@ class Router:
             if decisions:
                 return decisions
         while index.fresh and state.run.status is not RunStatus.PAUSED:
-            decisions = self._start(state, state.tokens[index.fresh.popleft()])
+            decisions = self._start(state, state.tokens[heappop(index.fresh)[1]])
             if decisions:
                 return decisions
         while index.touched_groups:
-            group_id = next(iter(index.touched_groups))
-            del index.touched_groups[group_id]
-            decisions = settle_group(state, self._graph, self._growth, state.groups[group_id])
+            decisions = settle_group(state, self._graph, self._growth, state.groups[index.touched_groups.pop()])
             if decisions:
                 return decisions
         decisions = self._incoming.settle(state) if self._incoming is not None else []

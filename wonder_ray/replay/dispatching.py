@@ -92,7 +92,7 @@ class Room:
         node, index = self._graph.nodes[node_id], state.index
         parked, guarded = dict(index.parked), dict(index.guarded)
         admitted = decisions = 0
-        for token_id in state.pending(node_id):
+        for _, token_id in sorted(state.pending(node_id)):
             token = state.tokens[token_id]
             if token.status is TokenStatus.PENDING:
                 starts, before = self._admission.admit(node, token)
