@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from wonder_ray.planning.admission import guard_holds
 from wonder_ray.state import GOING_RUN, HELD_OPEN, TERMINAL_RUN, TERMINAL_TOKEN, GroupStatus, TokenStatus
 
 if TYPE_CHECKING:
+    from wonder_ray.definitions.graph import Graph
     from wonder_ray.run_state import RunState
 
 WAITING = TokenStatus.WAITING_FOR_SIBLINGS
 
 
-def audit(state: RunState, reloaded: RunState) -> None:
+def audit(state: RunState, reloaded: RunState, graph: Graph) -> None:
     """Raise unless the state is consistent with itself and with what a restarted coordinator would see."""
     check_groups(state)
+    check_parked(state, graph)
     reloaded.index.follow_inline(state.index.inline)
     if state.run.status not in TERMINAL_RUN:
         assert not state.index.to_route, "tokens whose transitions were not looked at"
@@ -54,6 +57,20 @@ def check_groups(state: RunState) -> None:
             assert group.active > 0 or group.open or group.arrived, f"{group} should have fired or closed"
         else:
             assert not arrived[group.id], f"arrivals wait at {group}, which is not open"
+
+
+def check_parked(state: RunState, graph: Graph) -> None:
+    """What was set apart because it may not start still may not: else nobody would look at it again."""
+    if state.run.status not in GOING_RUN or state.index.context_changed:
+        return
+    for token in (state.tokens[token_id] for token_id in state.index.parked):
+        node, locks = graph.nodes[token.node_id], state.index.locks
+        if token.id in state.index.guarded:
+            assert not guard_holds(state, node, token), f"the guard of {token} holds, and nobody looks"
+            continue
+        most = {name: node.key_limit if name.startswith("key:") else 1 for name in token.wanted}
+        free = [name for name in token.wanted if locks.free(name, most[name]) and locks.is_next(token.id, name)]
+        assert len(free) < len(token.wanted), f"{token} could have its locks, and nobody looks"
 
 
 def picture(state: RunState) -> dict[str, Any]:

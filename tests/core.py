@@ -249,7 +249,7 @@ class CoreRun:
         assert stored is not None
         reloaded = state_of(stored)
         assert reloaded.durable() == now
-        audit(self.state, reloaded)
+        audit(self.state, reloaded, self.graph)
         ends = [row for row in self.rows if row["event_type"] in TERMINAL_EVENTS]
         assert len(ends) == (self.state.run.status in TERMINAL_RUN)
         if ends:

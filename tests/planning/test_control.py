@@ -170,6 +170,23 @@ def test_ready_tokens_start_by_the_order_of_nodes_and_by_age(forgetful: bool) ->
     assert started == [("root.a.3", 1), ("root.a.0", 1), ("root.a.4", 1), ("root.a.0", 2), ("root.a.1", 1), ("root.a.2", 1)]
 
 
+def test_who_has_waited_for_a_lock_gets_it_although_another_asks_for_it_in_the_turn_in_which_it_is_free() -> None:
+    definition = flow(
+        ComputeNode(id="a"),
+        *(act(node, mutex=("m",)) for node in ("later", "holder", "waiter")),
+        act("before"),
+        transitions=(*(edge("a", node) for node in ("holder", "waiter", "before")), edge("before", "later")),
+    )
+    run = started(definition)
+    assert {token.node_id for token in run.flying} == {"holder", "before"}
+    both = [run.outcome(token) for token in run.flying]
+    run.flying.clear()
+    run.turn(*both)
+    assert [token.node_id for token in run.flying] == ["waiter"]
+    run.run_on()
+    assert (run.status, run.completed["later"]) == ("completed", 1)
+
+
 def test_a_lock_is_free_again_when_its_holder_fails_or_is_cancelled() -> None:
     definition = flow(
         act("a", mutex=("m",)),

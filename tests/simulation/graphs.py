@@ -124,8 +124,8 @@ class Blocks(Wider):
             }  # fmt: skip
             if self.has_world:
                 kinds |= {
-                    self.waiting: 6, self.race: 3, self.undoable: 3, self.critical: 4, self.gated: 3, self.effect: 3,
-                    self.open_group: 2, self.patient_join: 3, self.blocking_join: 2, self.ending: 1,
+                    self.waiting: 6, self.race: 3, self.undoable: 3, self.critical: 4, self.crossing: 2, self.gated: 3,
+                    self.effect: 3, self.open_group: 2, self.patient_join: 3, self.blocking_join: 2, self.ending: 1,
                 }  # fmt: skip
         return self.chance.often(kinds)(depth - 1)
 

@@ -111,7 +111,7 @@ class Watch:
         """What is derived from the records is what they say."""
         live = self._machine.state
         try:
-            audit(live, reloaded)
+            audit(live, reloaded, self._machine.graph)
         except AssertionError as error:
             raise Violation("I4", f"the index is not what the records say: {error}") from error
 

@@ -131,25 +131,46 @@ class Wider(Draft):
         self.edge(first, last, on=f"group_failed({group})")
         return first, last
 
+    def crossing(self, _depth: int) -> Ends:
+        """Branches that need one lock of two, and branches that need both."""
+        group, first, last = self.group(), self.node(), self.node()
+        join = self.join(group)
+        for locks in (("m",), ("m2",), ("m", "m2")):
+            before, one = self.node("number"), self.special(mutex=locks)
+            self.edge(first, before, group=group, spawn_count=self.chance.number(1, 3))
+            self.edge(before, one)
+            self.edge(one, last, join=join)
+        self.edge(first, last, on=f"group_failed({group})")
+        return first, last
+
     def gated(self, _depth: int) -> Ends:
-        """A node whose guard another thread makes true, or somebody outside, or nobody."""
+        """A node whose guard another thread makes true, or somebody outside, or nobody; or one that is not true for a while."""
         chance, first, last = self.chance, self.node(), self.node()
         other = self.node("number")
         guards = [f"has(state.{other}_done)", "has(state.door) && state.door == 'open'", "index == 0 || input.n == 3"]
         guard = chance.pick(guards[:2] if not self._in_branch else guards)
         kind = chance.pick(["action", "timer", "gate"])
+        closes = kind != "action" and chance.maybe(0.4)
+        if closes:
+            guard = f"!has(state.{other}_done) || has(state.{other}_again)"
         one = self.special(guard=guard) if kind == "action" else self._guarded_wait(kind, guard)
-        writer = f"n{len(self.nodes)}"
-        self._behaves[writer] = "none"
-        self.nodes.append(ActionNode(id=writer, action=f"{PREFIX}number", output={f"state.{other}_done": "true"}))
         join = self.join("incoming")
         self.edge(first, one)
         self.edge(first, other)
-        self.edge(other, writer)
+        writer = self._written_after(other, f"state.{other}_done")
+        if closes:
+            writer = self._written_after(writer, f"state.{other}_again")
         self.edge(one, last, join=join)
         self.edge(one, last, on="failed", join=join)
         self.edge(writer, last, join=join)
         return first, last
+
+    def _written_after(self, node: str, target: str) -> str:
+        name = f"n{len(self.nodes)}"
+        self._behaves[name] = "none"
+        self.nodes.append(ActionNode(id=name, action=f"{PREFIX}number", output={target: "true"}))
+        self.edge(node, name)
+        return name
 
     def _guarded_wait(self, kind: str, guard: str) -> str:
         name = f"n{len(self.nodes)}"

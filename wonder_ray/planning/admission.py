@@ -90,7 +90,9 @@ class Admission:
     def _may_take(self, name: str, node: NodeSpec, token: Token) -> bool:
         locks = self._state.index.locks
         most = node.key_limit if name.startswith("key:") else 1
-        return name not in self._queued and locks.free(name, most - self._granted[name]) and locks.is_next(token.id, name)
+        if not token.wanted and name in self._queued:
+            return False  # somebody queues up for it in this turn: before this one, and behind all who have waited
+        return locks.free(name, most - self._granted[name]) and locks.is_next(token.id, name)
 
 
 def guard_holds(state: RunState, node: NodeSpec, token: Token) -> bool:
