@@ -8,8 +8,8 @@ import pytest
 
 from tests.core import CoreRun, every_order
 from tests.planning.test_waits import act, edge, flow, started
-from wonder_ray.definitions.models import ComputeNode, GateNode, Join, Merge, Retry, SignalNode, TimerNode, WorkflowDefinition
-from wonder_ray.errors import ActionError, CommandRefusedError
+from wonder_ray.definitions.models import ComputeNode, GateNode, Join, Merge, SignalNode, TimerNode, WorkflowDefinition
+from wonder_ray.errors import CommandRefusedError
 from wonder_ray.planning import facts
 
 # --- guards ----------------------------------------------------------------------------------------------------------
@@ -133,58 +133,6 @@ def test_a_mutex_is_held_through_a_section_of_nodes(crash: bool) -> None:
             for node in ("a1", "a2", "b1", "b2")
         }
         assert at["a2"][1] < at["b1"][0] or at["b2"][1] < at["a1"][0]
-
-
-@pytest.mark.parametrize("forgetful", [False, True])
-def test_ready_tokens_start_by_the_order_of_nodes_and_by_age(forgetful: bool) -> None:
-    """So that what is started next follows from the records, and not from what a coordinator has seen since it opened them."""
-    definition = flow(
-        ComputeNode(id="a"),
-        act("b", mutex=("m",)),
-        act("c", retry=(Retry(max_attempts=2, backoff_s=0),)),
-        transitions=(edge("a", "c", spawn_count=3), edge("a", "b", spawn_count=2)),
-    )
-    failing = iter([True])
-
-    def shaky() -> None:
-        if next(failing, False):
-            raise ActionError("Shaky", "once")
-
-    run = CoreRun(definition, {"c": shaky}, room=1)
-
-    def forget() -> None:
-        if forgetful:
-            run.state.rebuild_index()
-            run.machine.go_on_from(run.state)
-
-    run.start()
-    forget()
-    run.finish("c")
-    forget()
-    run.pass_time(0)
-    forget()
-    run.finish("b")
-    forget()
-    run.run_on()
-    started = [(row["path_id"], row["attempt"]) for row in run.rows if row["event_type"] == "task.dispatched"]
-    assert started == [("root.a.3", 1), ("root.a.0", 1), ("root.a.4", 1), ("root.a.0", 2), ("root.a.1", 1), ("root.a.2", 1)]
-
-
-def test_who_has_waited_for_a_lock_gets_it_although_another_asks_for_it_in_the_turn_in_which_it_is_free() -> None:
-    definition = flow(
-        ComputeNode(id="a"),
-        *(act(node, mutex=("m",)) for node in ("later", "holder", "waiter")),
-        act("before"),
-        transitions=(*(edge("a", node) for node in ("holder", "waiter", "before")), edge("before", "later")),
-    )
-    run = started(definition)
-    assert {token.node_id for token in run.flying} == {"holder", "before"}
-    both = [run.outcome(token) for token in run.flying]
-    run.flying.clear()
-    run.turn(*both)
-    assert [token.node_id for token in run.flying] == ["waiter"]
-    run.run_on()
-    assert (run.status, run.completed["later"]) == ("completed", 1)
 
 
 def test_a_lock_is_free_again_when_its_holder_fails_or_is_cancelled() -> None:

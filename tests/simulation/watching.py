@@ -34,11 +34,11 @@ class Told(msgspec.Struct):
     now_us: int
     facts: list[Any]
     rooms: dict[str, int]
-    """Lane -> the room that was told. A turn that changes nothing is not kept: after one, fewer tokens are looked at."""
+    """Lane -> the room that was told; where it was not asked for, nothing could start."""
 
     def room_in(self, lanes: Mapping[str, str], node: str) -> int:
         """The room for a node's tokens as it was then."""
-        return self.rooms.get(lanes.get(node, node), 0)
+        return self.rooms.get(lanes.get(node, node), 1_000_000)
 
 
 class Watch:

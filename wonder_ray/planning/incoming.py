@@ -79,7 +79,7 @@ class IncomingJoins:
             if decisions:
                 index.touched_joins.update(candidates)
                 return decisions
-        for scope_id in touched:
+        for scope_id in sorted(touched):
             oldest = self._oldest_rival(state, index.places, scope_id)
             if oldest is not None:
                 return self._decide(state, incoming_id(oldest.node_id, scope_id), scope_id, last=True)
@@ -107,7 +107,7 @@ class IncomingJoins:
     # --- what is looked at ---------------------------------------------------------------------------------------
 
     def _candidates(self, state: RunState, places: Places, touched: dict[str, dict[str, None]]) -> dict[str, None]:
-        """Joins that hold something and for which something may have changed."""
+        """Joins that hold something and for which something may have changed, in an order that does not depend on when it did."""
         index = state.index
         found, index.touched_joins = index.touched_joins, {}
         for join_id in found:
@@ -126,7 +126,7 @@ class IncomingJoins:
                 found.update(dict.fromkeys(incoming_id(n, scope_id) for n in self._cyclic_partial))
             if scope_id not in places.at and scope_id not in places.groups:
                 del self._liveness[scope_id]
-        return {join_id: None for join_id in found if join_id in index.arrivals or join_id in state.rounds}
+        return {join_id: None for join_id in sorted(found) if join_id in index.arrivals or join_id in state.rounds}
 
     def _oldest_rival(self, state: RunState, places: Places, scope_id: str) -> Token | None:
         """Where a branch holds nothing but joins that wait for each other: the first arrival at the one to fire.
