@@ -96,8 +96,8 @@ def test_included_modules_are_packed(tmp_path: Path) -> None:
 def test_the_registry_learns_what_is_in_the_code_before_the_workflow_that_names_it(tmp_path: Path) -> None:
     service = ResourcesService(":memory:")
 
-    def call(method: str, *args: Any) -> Any:
-        return getattr(service, method)(*args)
+    def call(method: str, *args: Any, **named: Any) -> Any:
+        return getattr(service, method)(*args, **named)
 
     version = register(leaf("one"), partial(put_definition, call, tmp_path), tmp_path)
     bundle = service.get_definition("one", version).bundle

@@ -22,7 +22,7 @@ from wonder_ray.bundles.pack import pack
 from wonder_ray.bundles.store import BundleStore
 from wonder_ray.definitions.builder import Workflow
 from wonder_ray.definitions.validation import check
-from wonder_ray.resources.records import BundleContent
+from wonder_ray.resources.records import DEFAULT_WORKSPACE, BundleContent
 from wonder_ray.values import canonical, decode
 
 if TYPE_CHECKING:
@@ -62,21 +62,23 @@ def in_environment(definition: bytes, runtime_env: Mapping[str, Any]) -> bytes:
     return canonical(found)
 
 
-def put_definition(call: Callable[..., Any], storage: Path, definition: bytes) -> str:
+def put_definition(call: Callable[..., Any], storage: Path, definition: bytes, workspace_id: str = DEFAULT_WORKSPACE) -> str:
     """Store a definition in the registry, after what its code bundle holds; gives its version.
 
     Args:
         call: Calls a method of the registry, by its name.
         storage: The storage folder, where the bundle lies.
         definition: Canonical JSON.
+        workspace_id: Whose.
     """
     sha256 = decode(definition).get("bundle")
     if sha256 is not None:
         manifest = BundleStore(storage).manifest(sha256)
         if manifest is not None:  # else the registry knows the bundle, or refuses
             names = {"targets": manifest.targets, "pickles": sorted(manifest.pickles), "files": sorted(manifest.files)}
-            call("put_bundle", sha256, BundleContent(**names, size_bytes=sum(manifest.files.values())))
-    version: str = call("put_definition", definition)
+            content = BundleContent(**names, size_bytes=sum(manifest.files.values()))
+            call("put_bundle", sha256, content, workspace_id=workspace_id)
+    version: str = call("put_definition", definition, workspace_id=workspace_id)
     return version
 
 

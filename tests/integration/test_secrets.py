@@ -12,6 +12,7 @@ from tests.integration.helpers import SECONDS, check_history
 from wonder_ray.definitions.builder import Workflow
 from wonder_ray.definitions.models import Retry
 from wonder_ray.errors import NotFoundError, RunFailedError
+from wonder_ray.executor.secrets import Secret
 from wonder_ray.logs.query import LogReader
 from wonder_ray.reading import Reader
 
@@ -61,7 +62,7 @@ def test_a_secret_is_used_and_never_seen(client: Client, actions: Any, wait_unti
 def test_a_secret_in_an_error_is_never_seen(client: Client, actions: Any, wait_until: WaitUntil) -> None:
     client.admin.put_secret("canary", value=CANARY)
     flow = Workflow("failing-with-a-secret")
-    flow.node("use", actions.fail_with_secret, input={"key": "'secret://canary'"}, retry=Retry(max_attempts=2, backoff_s=0.01))
+    flow.node("use", actions.fail_with_secret, input={"key": Secret("canary")}, retry=Retry(max_attempts=2, backoff_s=0.01))
     run = client.start(flow, {}, trace=True)
     with pytest.raises(RunFailedError, match=r"\[secret:canary\] was refused"):
         run.result(SECONDS)

@@ -171,7 +171,7 @@ def test_the_commit_may_have_happened_when_its_answer_was_lost(proxy: Proxy, pos
     direct.close()
 
 
-@pytest.mark.parametrize("pause", range(8))
+@pytest.mark.parametrize("pause", [0, 2, 7])
 def test_a_process_that_is_killed_while_it_starts_and_is_repeated_makes_one_run(shared_place: str, pause: int) -> None:
     store = ResourcesStore(shared_place)
     store.put_definition(DEFINITION)

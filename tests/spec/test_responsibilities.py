@@ -20,7 +20,7 @@ from wonder_ray import decisions
 from wonder_ray.clock import SystemClock
 from wonder_ray.coordinator.host import CoordinatorHost
 from wonder_ray.decisions import Decision
-from wonder_ray.errors import RunNotFoundError, StorageError
+from wonder_ray.errors import ActionNotFoundError, InputError, RunNotFoundError, StorageError
 from wonder_ray.executor.protocol import ErrorInfo
 from wonder_ray.planning.dispatching import TaskManager
 from wonder_ray.planning.facts import StartRun
@@ -239,13 +239,20 @@ def test_resources_logs_crud_operations(new_world: NewWorld) -> None:
     world = new_world()
     world.queue(one_node(), 1)
     assert world.logged("resources") == ["definition_created", "run_created"]
+    world.resources.create_workspace("team")
+    world.resources.delete_workspace("team")
+    assert world.logged("resources")[2:] == ["workspace_created", "workspace_deleted"]
 
 
 def test_resources_logs_validation_failures(new_world: NewWorld) -> None:
     world = new_world()
     with pytest.raises(RunNotFoundError):
         world.resources.get_run("latest")
-    assert world.logged("resources", "warning") == ["run_not_found"]
+    with pytest.raises(ActionNotFoundError):
+        world.resources.put_definition(b'{"name":"crawl","nodes":[{"id":"a","action":"fetch"}]}')
+    with pytest.raises(InputError):
+        world.queue(one_node().model_copy(update={"input": {"type": "string"}}), 1)
+    assert world.logged("resources", "warning") == ["run_not_found", "action_not_found", "input_rejected"]
 
 
 def test_resources_logs_database_errors(new_world: NewWorld, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from wonder_ray.errors import (
 from wonder_ray.ids import NAMESPACE, new_run_id
 from wonder_ray.registration import in_environment, put_definition, register
 from wonder_ray.resources.administration import Administration, remote_administration
-from wonder_ray.resources.records import StartRequest
+from wonder_ray.resources.records import DEFAULT_PROJECT, DEFAULT_WORKSPACE, StartRequest
 from wonder_ray.services import Services
 from wonder_ray.storage.layout import Layout
 from wonder_ray.values import encode_trusted
@@ -46,6 +46,8 @@ def connect(
     address: str | None = None,
     *,
     storage: str | Path | None = None,
+    workspace: str = DEFAULT_WORKSPACE,
+    project: str = DEFAULT_PROJECT,
     ray_options: Mapping[str, Any] | None = None,
 ) -> Client:
     """A client of the cluster at `address`; without one, of the Ray that is initialised here, else of a new local one.
@@ -53,6 +55,8 @@ def connect(
     Args:
         address: A Ray address (`auto`, `host:port`, `ray://...`).
         storage: The storage folder; by default `$WONDER_STORAGE`, else `~/.wonder/storage`.
+        workspace: Where runs are started and looked for; `client.admin.create_workspace` makes others.
+        project: The part of the workspace that runs are started in.
         ray_options: More arguments for `ray.init`.
 
     Raises:
@@ -70,7 +74,7 @@ def connect(
     layout = Layout(storage).prepare()
     local = init_ray(address, dict(ray_options or {})) if started else False
     try:
-        return Client(layout, owns_ray=started, local=local)
+        return Client(layout, owns_ray=started, local=local, workspace=workspace, project=project)
     except BaseException:
         if started:
             ray.shutdown()
@@ -98,11 +102,23 @@ class Client:
 
     Attributes:
         storage: The paths of the storage folder.
+        workspace: Where runs are started and looked for.
+        project: Where in it they are started.
         events: The events of all runs in SQL: `events.sql(...)`, `events.report(...)`.
     """
 
-    def __init__(self, layout: Layout, *, owns_ray: bool = False, local: bool = False) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        owns_ray: bool = False,
+        local: bool = False,
+        workspace: str = DEFAULT_WORKSPACE,
+        project: str = DEFAULT_PROJECT,
+    ) -> None:
         self.storage = layout
+        self.workspace = workspace
+        self.project = project
         self.events = Events(layout.root, before=self.flush)
         self._owns_ray = owns_ray
         root = str(layout.root)
@@ -163,6 +179,8 @@ class Client:
         refuse_while_importing("starts a run")
         name, version = (flow, None) if isinstance(flow, str) else (flow.name, self.register(flow, runtime_env))
         request = StartRequest(
+            workspace_id=self.workspace,
+            project_id=self.project,
             workflow_name=name,
             workflow_version=version,
             input=_encoded_input(name, input),
@@ -188,17 +206,21 @@ class Client:
 
         def put(definition: bytes) -> str:
             equipped = in_environment(definition, runtime_env) if runtime_env else definition
-            return put_definition(partial(self._services.call, "resources"), self.storage.root, equipped)
+            return put_definition(partial(self._services.call, "resources"), self.storage.root, equipped, self.workspace)
 
         return register(flow, put, self.storage.root)
 
     def run(self, ref: str) -> Run:
         """A run by its id, a unique beginning of it, or `latest`."""
-        return Run(self, self._services.call("resources", "get_run", ref))
+        return Run(self, self._services.call("resources", "get_run", ref, workspace_id=self.workspace))
 
     def runs(self, **filters: Any) -> list[RunRecord]:
-        """Runs, newest first; filters: `status`, `workflow`, `limit`."""
-        page = self._services.call("resources", "list_runs", **filters)
+        """Runs of the workspace, newest first.
+
+        Filters: `status` (or `statuses`), `workflow`, `version`, `labels`, `project_id`, `parent_run_id`, `root_run_id`,
+        `created_after_us`, `created_before_us`, `limit`.
+        """
+        page = self._services.call("resources", "list_runs", **{"workspace_id": self.workspace} | filters)
         found: list[RunRecord] = page.runs
         return found
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def check_parameters(where: str, action: Action[..., Any], given: Mapping[str, str]) -> None:
+def check_parameters(where: str, action: Action[..., Any], given: Mapping[str, object]) -> None:
     """Raise a `DefinitionError` when a parameter without default gets no value, or a value no parameter.
 
     Args:

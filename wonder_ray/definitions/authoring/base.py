@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wonder_ray.executor.registry import Action, ActionOptions
+    from wonder_ray.executor.secrets import Secret
 
 Runnable: TypeAlias = "Action[..., Any] | Callable[..., Any] | str"
 """An action, a plain function, or 'module:qualname'."""
+Given: TypeAlias = "Mapping[str, str | Secret]"
+"""Parameter -> expression, or the secret that it takes."""
 Retries: TypeAlias = "models.Retry | Sequence[models.Retry]"
 Names: TypeAlias = "str | Sequence[str]"
 Schema: TypeAlias = object
@@ -54,6 +57,16 @@ class ResourceSettings(TypedDict, total=False):
     resources: Mapping[str, float]
     label_selector: Mapping[str, str]
     runtime_env: Mapping[str, Any]
+
+
+def texts(given: Given | None) -> dict[str, str]:
+    """The expressions; a secret is the literal that refers to it.
+
+    >>> from wonder_ray.executor.secrets import Secret
+    >>> texts({"url": "input.url", "key": Secret("openai")})
+    {'url': 'input.url', 'key': "'secret://openai'"}
+    """
+    return {name: what if isinstance(what, str) else f"'{what}'" for name, what in (given or {}).items()}
 
 
 _RESOURCES: Final = tuple(ResourceSettings.__annotations__)

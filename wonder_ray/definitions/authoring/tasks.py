@@ -19,6 +19,7 @@ from wonder_ray.definitions.authoring.base import (
     reference,
     resources,
     retries,
+    texts,
 )
 from wonder_ray.definitions.making import make
 from wonder_ray.definitions.parameters import check_parameters
@@ -26,7 +27,7 @@ from wonder_ray.definitions.parameters import check_parameters
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from wonder_ray.definitions.authoring.base import Retries, Runnable
+    from wonder_ray.definitions.authoring.base import Given, Retries, Runnable
     from wonder_ray.executor.registry import Action
 
 
@@ -70,7 +71,7 @@ class Tasks(Draft):
         id: str,  # noqa: A002 - the field's name
         action: Runnable,
         *,
-        input: Mapping[str, str] | None = None,  # noqa: A002 - the field's name
+        input: Given | None = None,  # noqa: A002 - the field's name
         output: Mapping[str, str] | None = None,
         retry: Retries | None = None,
         timeout_s: float | None = None,
@@ -83,7 +84,7 @@ class Tasks(Draft):
         Args:
             id: Unique in the workflow.
             action: An action, a plain function, or 'module:qualname'.
-            input: Parameter -> expression. Checked against the function's parameters where there is a function.
+            input: Parameter -> expression, or a `Secret`. Checked against the function's parameters where there is a function.
             output: Target (`state.urls`) -> expression over `result` and the state.
             retry: One rule or several; the first that names the error decides.
             timeout_s: Seconds that one attempt may take.
@@ -110,7 +111,7 @@ class Tasks(Draft):
         asked, common = divided(settings)
         fields = {
             "action": reference(action, known),
-            "input": dict(input or {}),
+            "input": texts(input),
             "output": dict(output or {}),
             "retry": retries(retry if retry is not None or options is None else options.retry),
             "timeout_s": timeout_s if timeout_s is not None or options is None else options.timeout_s,
@@ -124,7 +125,7 @@ class Tasks(Draft):
         id: str,  # noqa: A002 - as in node
         steps: Sequence[models.Step | StepDraft],
         *,
-        input: Mapping[str, str] | None = None,  # noqa: A002 - as in node
+        input: Given | None = None,  # noqa: A002 - as in node
         output: Mapping[str, str] | None = None,
         retry: Retries | None = None,
         timeout_s: float | None = None,
@@ -146,7 +147,7 @@ class Tasks(Draft):
         asked, common = divided(settings)
         fields = {
             "steps": tuple(each.model if isinstance(each, StepDraft) else each for each in steps),
-            "input": dict(input or {}),
+            "input": texts(input),
             "output": dict(output or {}),
             "retry": retries(retry),
             "timeout_s": timeout_s,
@@ -170,7 +171,7 @@ def step(
     name: str,
     action: Runnable,
     *,
-    input: Mapping[str, str] | None = None,  # noqa: A002 - the field's name
+    input: Given | None = None,  # noqa: A002 - the field's name
     output: Mapping[str, str] | None = None,
     when: str | None = None,
     on_failure: str = "abort",
@@ -192,7 +193,7 @@ def step(
     fields = {
         "name": name,
         "action": reference(action, known),
-        "input": dict(input or {}),
+        "input": texts(input),
         "output": dict(output or {}),
         "when": when,
         "on_failure": on_failure,
@@ -204,7 +205,7 @@ def step(
 def undo(
     action: Runnable,
     *,
-    input: Mapping[str, str] | None = None,  # noqa: A002 - the field's name
+    input: Given | None = None,  # noqa: A002 - the field's name
     retry: Retries | None = None,
     timeout_s: float | None = None,
     **asked: Unpack[ResourceSettings],
@@ -233,7 +234,7 @@ def undo(
 def _undo(
     where: str,
     action: Runnable,
-    given: Mapping[str, str] | None = None,
+    given: Given | None = None,
     *,
     retry: Retries | None = None,
     timeout_s: float | None = None,
@@ -245,7 +246,7 @@ def _undo(
     options = known.options if known is not None else None
     fields = {
         "action": reference(action, known),
-        "input": dict(given or {}),
+        "input": texts(given),
         "retry": retries(retry if retry is not None or options is None else options.retry),
         "timeout_s": timeout_s if timeout_s is not None or options is None else options.timeout_s,
         "resources": resources(where, options, asked or {}),
