@@ -53,7 +53,7 @@ def cluster_with_dashboard(storage: Path) -> Iterator[Cluster]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("WONDER_", "RAY_"))}
     env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
     env |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONPATH": str(TOP)}
-    gcs, dashboard, *others = _free_ports(5)
+    gcs, dashboard, *others = free_ports(5)
     ports = ["--ray-client-server-port", "--dashboard-agent-listen-port", "--dashboard-agent-grpc-port"]
     folder = tempfile.mkdtemp(prefix="wray", dir="/tmp")
     command = [
@@ -92,7 +92,7 @@ def _address_told(process: subprocess.Popen[str]) -> str:
     raise AssertionError("".join(said))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody uses, and that nobody is given by chance before Ray listens there."""
     found: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):

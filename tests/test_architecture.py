@@ -77,7 +77,7 @@ ARROWS: Final = {
     | AUTHORING
     | STARTING
     | {"__init__", "actors", "analytics", "coordinator", "interop", "planning"},
-    "cluster": BASE | {"client", "resources", "services"},  # all services at once
+    "cluster": BASE | {"client", "http", "resources", "services"},  # all services at once
     "soundness": MODEL | {"coordinator", "errors", "planning"},  # what can happen in any run of a definition
     "upkeep": BASE | SERVICES | {"coordinator"},  # all that is kept, and for how long
     # The edges: nobody below imports them.

@@ -61,8 +61,9 @@ def status(address: str) -> dict[str, Any]:
     """How each service is, and which runs are live; nothing is started.
 
     `{"address", "storage", "up", "services": [{"service", "health", "pid", "host", "node", "epoch", "since_us"}],
-    "live_runs": [{"run_id", "workflow_name", "status", "coordinator"}]}`; `health` is `ok`, `down` or what is wrong, and the live
-    runs are None while the registry does not tell.
+    "http": {"url", "health", "replicas"}, "live_runs": [{"run_id", "workflow_name", "status", "coordinator"}]}`; `health` is
+    `ok`, `down` or what is wrong. `http` is None where the API is not served, and the live runs are None while the registry does
+    not tell.
     """
     with _attached(address):
         return _status(address)
@@ -89,13 +90,20 @@ def down(address: str, *, force: bool = False) -> dict[str, Any]:
             more = f" and {len(live) - SHOWN_MAX} more" if len(live) > SHOWN_MAX else ""
             msg = f"{len(live)} runs are live: {shown}{more}; wait for them, cancel them, or interrupt them with --force"
             raise WonderError(msg)
-        ended = [name for name in _IN_ORDER if _end(name)]
+        served = _stop_http()  # before what it would make anew
+        ended = ["http"] * served + [name for name in _IN_ORDER if _end(name)]
         return {
             "address": address,
             "storage": before["storage"],
             "ended": ended,
             "interrupted": [run["run_id"] for run in live or ()],
         }
+
+
+def stop_serving(address: str) -> bool:
+    """End the API over HTTP, and nothing else; whether it was served."""
+    with _attached(address):
+        return _stop_http()
 
 
 @contextmanager
@@ -115,12 +123,14 @@ def _attached(address: str) -> Iterator[None]:
 def _status(address: str) -> dict[str, Any]:
     services = [_look_at(name) for name in SERVICES]
     storages = {each["storage"] for each in services if each.get("storage")}
-    is_up = all(each["health"] == "ok" for each in services)
+    http = _look_at_http()
+    is_up = all(each["health"] == "ok" for each in (*services, *([] if http is None else [http])))
     return {
         "address": address,
         "storage": storages.pop() if len(storages) == 1 else None,
         "up": is_up,
         "services": services,
+        "http": http,
         "live_runs": _live_runs(),
     }
 
@@ -138,6 +148,31 @@ def _look_at(name: str) -> dict[str, Any]:
         said = str(unwrap(error)).strip().partition("\n")[0]
         return {**unknown, "health": f"does not answer: {said}"}
     return {**unknown, **told, "health": "ok"}
+
+
+def _is_serving() -> bool:
+    """Whether this cluster has a Ray Serve at all; where it has, what serves is installed."""
+    try:
+        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    except ValueError:
+        return False
+    return True
+
+
+def _look_at_http() -> dict[str, Any] | None:
+    if not _is_serving():
+        return None
+    from wonder_ray.http.serving import standing
+
+    return standing()
+
+
+def _stop_http() -> bool:
+    if not _is_serving():
+        return False
+    from wonder_ray.http.serving import stop
+
+    return stop()
 
 
 def _live_runs() -> list[dict[str, Any]] | None:

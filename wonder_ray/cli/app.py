@@ -21,6 +21,7 @@ from wonder_ray.cli import (
     logs,
     looking,
     running,
+    serving,
     storing,
     submitting,
 )
@@ -108,6 +109,7 @@ for group in (
     definitions,
     submitting,
     clusters,
+    serving,
     storing,
     administering,
     checking,

@@ -34,16 +34,16 @@ def up(json: AsJson = False, address: Cluster = None, storage: Storage = None) -
     """Make the services on a running cluster ahead of time, on the node where this is run; those that are there stay."""
     from wonder_ray.cluster import up as make
 
-    with _cluster(address) as where:
+    with attached(address) as where:
         found = make(where, storage=storage)
     _tell(found, json=json)
 
 
 def status(json: AsJson = False, address: Cluster = None) -> None:
-    """Show each service of a cluster (process, node, epoch, health) and the live runs. Exit code 1 unless all are well."""
+    """Show each service of a cluster (process, node, epoch, health), its HTTP API, live runs. Exit code 1 unless all are well."""
     from wonder_ray.cluster import status as look
 
-    with _cluster(address) as where:
+    with attached(address) as where:
         found = look(where)
     _tell(found, json=json)
     raise typer.Exit(int(not found["up"]))
@@ -56,10 +56,10 @@ def down(
     json: AsJson = False,
     address: Cluster = None,
 ) -> None:
-    """End the services of a cluster, once all events and logs are in their files; refused while runs are live."""
+    """End the services of a cluster (and its HTTP API), once all events and logs are in files; refused while runs are live."""
     from wonder_ray.cluster import down as end
 
-    with _cluster(address) as where:
+    with attached(address) as where:
         found = end(where, force=force)
     if json:
         print_json(found)
@@ -70,7 +70,7 @@ def down(
 
 
 @contextmanager
-def _cluster(address: str | None) -> Iterator[str]:
+def attached(address: str | None) -> Iterator[str]:
     """Its address, with the token set that there is; Ray's own output goes to stderr, its errors become ours."""
     where = address or os.environ.get(RAY_ADDRESS) or "auto"
     send_token_at_hand()
@@ -91,6 +91,9 @@ def _tell(found: dict[str, Any], *, json: bool) -> None:
         where = f"pid {each['pid']} on {each['host']}, node {str(each['node'])[:8]}, epoch {each['epoch']}"
         since = f"since {when(each['since_us'])}"
         typer.echo(f"  {each['service']:<10} {safe(each['health'], 100)}{f'  {where}, {since}' if each['pid'] else ''}")
+    if found["http"] is not None:
+        http = found["http"]
+        typer.echo(f"  {'http':<10} {safe(http['health'], 100)}  {http['url']}, {http['replicas']} replicas")
     if found["live_runs"] is None:
         typer.echo("  live runs: unknown, the registry does not tell")
     else:
