@@ -70,6 +70,7 @@ NEEDED = {
     "up": "--json --address --storage",
     "status": "--json --address",
     "down": "--force --json --address",
+    "serve": "--host --port --replicas --tls-cert --tls-key --stop --json --address --storage",
     "storage": "--apply --trust-clock --json --storage",
     "doctor": "--json --storage",
 }
