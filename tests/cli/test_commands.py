@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 COMMANDS = (
     "run", "resume", "submit", "gates", "answer", "signal", "update", "pause", "cancel", "complete-group", "close-group",
     "add-members", "fork", "restart-from", "runs", "show", "state", "query", "events", "trace", "replay", "logs",
-    "sql", "report", "validate", "import", "import wfformat", "up", "status", "down", "storage", "doctor",
+    "sql", "report", "validate", "import", "import wfformat", "up", "status", "down", "serve", "storage",
+    "doctor",
     "workspace list", "workspace create", "workspace limit", "workspace delete", "project list", "project create",
     "project delete", "key list", "key create", "key rotate", "key revoke", "secret list", "secret set", "secret delete",
 )  # fmt: skip
