@@ -71,16 +71,23 @@ class IncomingJoins:
         if index.places is None or not (index.touched_joins or index.places.touched):
             return []
         touched, index.places.touched = index.places.touched, {}
-        candidates = self._candidates(state, index.places, touched)
+        decisions = self._next(state, index.places, touched)
+        if decisions and self._cyclic:  # each of the other branches may hold nothing but rivals
+            for scope_id in touched:
+                index.places.touched.setdefault(scope_id, {})
+        return decisions
+
+    def _next(self, state: RunState, places: Places, touched: dict[str, dict[str, None]]) -> list[Decision]:
+        candidates = self._candidates(state, places, touched)
         while candidates:
             join_id = next(iter(candidates))
             del candidates[join_id]
             decisions = self._decide(state, join_id, incoming_place(join_id)[1])
             if decisions:
-                index.touched_joins.update(candidates)
+                state.index.touched_joins.update(candidates)
                 return decisions
         for scope_id in sorted(touched):
-            oldest = self._oldest_rival(state, index.places, scope_id)
+            oldest = self._oldest_rival(state, places, scope_id)
             if oldest is not None:
                 return self._decide(state, incoming_id(oldest.node_id, scope_id), scope_id, last=True)
         return []
@@ -91,9 +98,7 @@ class IncomingJoins:
         If a round is open, what waits belongs to the next one, which then comes first; the open round keeps its late arrivals.
         """
         join = self._graph.incoming_joins[incoming_place(join_id)[0]]
-        queues = state.index.queues.get(join_id)
-        if not queues:
-            return []
+        queues = state.index.queues[join_id]
         waited = (
             f"the join over incoming at node {join.node!r} has waited for its timeout_s of {(join.timeout_us or 0) / 1e6:g} s"
         )
@@ -136,11 +141,8 @@ class IncomingJoins:
         """
         if scope_id in places.busy:
             return None
-        rivals = []
-        for node in places.at.get(scope_id, ()):
-            waiting = state.index.arrivals.get(incoming_id(node, scope_id))
-            if waiting:
-                rivals.append(state.tokens[next(iter(waiting))])
+        waiting = [state.index.arrivals[incoming_id(node, scope_id)] for node in places.at.get(scope_id, ())]
+        rivals = [state.tokens[next(iter(tokens))] for tokens in waiting]
         if len(rivals) > 1:
             first = self._components.first_of({token.node_id for token in rivals})
             rivals = [token for token in rivals if token.node_id in first]
@@ -163,9 +165,7 @@ class IncomingJoins:
         join = self._graph.incoming_joins[incoming_place(join_id)[0]]
         if join_id in state.rounds:
             return self._go_on(state, join_id, scope_id, join, last=last)
-        queues = state.index.queues.get(join_id)
-        if not queues:
-            return []
+        queues = state.index.queues[join_id]
         first = state.tokens[next(iter(state.index.arrivals[join_id]))]
         try:
             if join.strategy == "all":
