@@ -101,9 +101,7 @@ class Limits:
         while touched:
             fanout_id = next(iter(touched))
             del touched[fanout_id]
-            limit = self.of.get(fanout_id)
-            if limit is None:
-                continue
+            limit = self.of[fanout_id]
             while limit.blocked and len(limit.running) < limit.most:
                 self._start(limit, self._tokens[limit.blocked.popleft()])
             if len(limit.started) == self._fanouts[fanout_id].count:

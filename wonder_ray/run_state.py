@@ -140,8 +140,6 @@ class RunState:
         self.index = Index(self.tokens, self.groups, self.fanouts)
         self.index.inline = old.inline
         self.index.build(places=old.places is not None)
-        if old.at_node is not None:
-            self.index.follow_nodes()
         self.index.touched_joins.update(dict.fromkeys(self.rounds))
 
     def durable(self) -> dict[str, Any]:

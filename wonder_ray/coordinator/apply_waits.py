@@ -103,10 +103,10 @@ def _start_child(state: RunState, d: dec.StartChild) -> Iterable[ev.WorkflowEven
 
 
 def _cancel_child(state: RunState, d: dec.CancelChild) -> Iterable[ev.WorkflowEvent]:
-    child = state.children.get(d.child_run_id)
-    if child is not None and child.cancelled is None:
-        which = about(state.tokens[child.token_id])
-        yield ev.SubworkflowCancelRequested(**which, attempt=child.attempt, child_run_id=child.id, reason=d.reason)
+    child = state.children[d.child_run_id]
+    assert child.cancelled is None, "a token stops waiting for a child that is told to end"
+    which = about(state.tokens[child.token_id])
+    return [ev.SubworkflowCancelRequested(**which, attempt=child.attempt, child_run_id=child.id, reason=d.reason)]
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------

@@ -216,7 +216,8 @@ class Machine:
         """Something that is under way outside is to be told to end."""
         if isinstance(event, ev.TokenCancelled):
             self._withdraw(self.state.tokens[event.token_id])
-        elif isinstance(event, ev.SubworkflowCancelRequested):
+        else:
+            assert isinstance(event, ev.SubworkflowCancelRequested), "of tokens and child runs one is to be stopped"
             self._children.append(event.child_run_id)
 
     def _withdraw(self, token: Token) -> None:

@@ -67,8 +67,8 @@ class Folding(RunState):
     def drop_record(self, kind: str, record_id: str) -> None:
         """A child run has ended, or work was taken back."""
         found: dict[str, Any] = {"child": self.children, "undo": self.undos}
-        if found[kind].pop(record_id, None) is not None:
-            self.changes.records[kind, record_id] = None
+        del found[kind][record_id]
+        self.changes.records[kind, record_id] = None
 
 
 def new_state(run_id: str) -> Folding:

@@ -67,8 +67,8 @@ def gate_answer_refused(state: Folding, event: ev.GateAnswerRefused, _stamp: ev.
 def gate_escalated(state: Folding, event: ev.GateEscalated, _stamp: ev.Stamp) -> None:
     """Somebody else is asked."""
     token = state.tokens[event.token_id]
-    if token.wait is not None:
-        token.wait = msgspec.structs.replace(token.wait, level=event.level, assignee=own(event.assignee))
+    assert token.wait is not None, "a gate is opened before it is escalated"
+    token.wait = msgspec.structs.replace(token.wait, level=event.level, assignee=own(event.assignee))
     state.changes.tokens[token.id] = token
     set_due(state, token, event.due_us)
 
