@@ -8,9 +8,11 @@ import pytest
 
 from tests.core import CoreRun, every_order
 from tests.planning.test_waits import act, edge, flow, started
+from wonder_ray.decisions import FailWorkflow
 from wonder_ray.definitions.models import ComputeNode, GateNode, Join, Merge, SignalNode, TimerNode, WorkflowDefinition
 from wonder_ray.errors import CommandRefusedError
 from wonder_ray.planning import facts
+from wonder_ray.planning.lifecycle import stuck
 
 # --- guards ----------------------------------------------------------------------------------------------------------
 
@@ -165,6 +167,40 @@ def test_locks_that_are_held_crosswise_are_a_deadlock_and_said_to_be() -> None:
     assert run.error is not None
     assert run.error.type == "Deadlock"
     assert "2 tokens wait for locks that nobody will release: 'a2' (for mutex:n), 'b2' (for mutex:m)" in run.error.message
+
+
+def test_a_lock_that_an_arrival_keeps_from_who_is_waited_for_is_a_deadlock_and_said_to_be() -> None:
+    """The join's node names the mutex, too, so that who arrives holds it until the join has fired."""
+    definition = flow(
+        ComputeNode(id="s"),
+        *(act(node, mutex=("m",)) for node in ("a", "b", "j")),
+        transitions=(
+            *(edge("s", node, group="g") for node in "ab"),
+            *(edge(node, "j", join=Join(over="g")) for node in "ab"),
+        ),
+    )
+    run = CoreRun(definition).run()
+    assert run.error is not None
+    assert run.error.type == "Deadlock"
+    (group,) = run.state.groups
+    assert run.error.message == (
+        f"1 tokens wait at joins that nothing can reach any more: 'j' ({group}); "
+        "1 tokens wait for locks that nobody will release: 'b' (for mutex:m); check the joins and mutexes of the definition"
+    )
+
+
+def test_a_run_that_was_stuck_at_a_join_would_say_at_which() -> None:
+    definition = flow(
+        *(act(node) for node in "abj"),
+        transitions=tuple(edge(node, "j", join=Join(over="incoming")) for node in "ab"),
+    )
+    run = started(definition)
+    run.finish("a")
+    failed = stuck(run.state, run.graph)[-1]
+    assert isinstance(failed, FailWorkflow)
+    assert failed.error.message == (
+        "1 tokens wait at joins that nothing can reach any more: 'j' (incoming:j:); check the joins and mutexes of the definition"
+    )
 
 
 # --- effects ---------------------------------------------------------------------------------------------------------

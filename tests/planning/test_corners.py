@@ -175,6 +175,25 @@ def test_a_gate_that_is_yet_to_open_can_be_named_by_its_token() -> None:
     assert run.output == {"x": 5}
 
 
+def test_a_gate_takes_the_first_fitting_of_the_answers_that_were_kept_for_it() -> None:
+    integer = {"type": "integer"}
+    run = started(
+        flow(
+            act("a"),
+            *(GateNode(id=node, answer=integer, output={f"output.{node}": "result"}) for node in "gh"),
+            SignalNode(id="s"),
+            transitions=(edge("a", "g"), edge("a", "h"), edge("h", "s")),
+        )
+    )
+    for gate, value in (("h", 1), ("g", "two"), ("g", 3), ("g", 4)):
+        assert run.say(facts.AnswerGate(gate=gate, answer=value))["kept"]
+    run.say(facts.SignalRun(name="s", payload=5))
+    run.finish("a")
+    assert (run.status, run.output) == ("completed", {"g": 3, "h": 1})
+    assert [row["problems"] for row in run.events("gate.answer_refused")] == [["'two' is not of type 'integer'"]]
+    assert [kept.payload for kept in run.state.kept.values()] == [4], "which nobody has asked for"
+
+
 def test_an_answer_to_another_gate_stays_kept() -> None:
     run = started(flow(GateNode(id="g"), GateNode(id="h", guard="has(state.go)")))
     assert run.say(facts.AnswerGate(gate="h", answer=1))["kept"]
@@ -300,6 +319,26 @@ def test_a_command_before_the_beginning_is_refused() -> None:
     run = CoreRun(flow(act("a")))
     with pytest.raises(CommandRefusedError, match="it has not begun"):
         run.say(facts.PauseRun())
+
+
+def test_what_is_no_json_is_refused_and_nothing_is_recorded() -> None:
+    run = started(flow(SignalNode(id="s"), GateNode(id="g")))
+    before = len(run.rows)
+    for command in (
+        facts.SignalRun(name="s", payload=float("nan")),
+        facts.AnswerGate(gate="g", answer={1, 2}),
+        facts.UpdateState(changes={"state.x": object()}),
+    ):
+        with pytest.raises(CommandRefusedError, match=f"run {RUN_ID}: {type(command).__name__} was refused: .*JSON"):
+            run.say(command)
+    assert len(run.rows) == before
+
+
+def test_a_gate_whose_schema_cannot_judge_refuses_every_answer_and_says_why() -> None:
+    run = started(flow(GateNode(id="g", answer={"$ref": "#"})))
+    reply = run.say(facts.AnswerGate(gate="g", answer=1))
+    assert (reply["accepted"], len(reply["problems"])) == (False, 1)
+    assert "its schema" in reply["problems"][0]
 
 
 def test_a_query_reads_the_state() -> None:

@@ -10,6 +10,7 @@ from tests.core import CoreRun
 from tests.planning.test_waits import act, edge, flow, started
 from wonder_ray.definitions.models import (
     ActionNode,
+    ComputeNode,
     Escalation,
     GateNode,
     Join,
@@ -128,5 +129,23 @@ def test_a_threshold_that_cannot_be_evaluated_tolerates_nothing() -> None:
             edge("a", "j", join=Join(over="g", strategy="m_of_n", m="results[5]")),
         ),
     )
-    run = CoreRun(definition, {"a": lambda: 1 / 0}).run()
-    assert run.status == "failed"
+    failed_with(CoreRun(definition, {"a": lambda: 1 / 0}).run(), "ExpressionError", "join over 'g'")
+
+
+def test_a_threshold_that_can_no_longer_be_evaluated_tolerates_no_failure() -> None:
+    """Of three members one is asked for, so that two might fail; but that is no longer known."""
+    definition = flow(
+        ComputeNode(id="s", output={"state.m": "1"}),
+        *(act(node) for node in ("a", "b", "j")),
+        transitions=(
+            edge("s", "a", spawn_count=3, group="g"),
+            edge("s", "b"),
+            edge("a", "j", join=Join(over="g", strategy="m_of_n", m="state.m")),
+        ),
+    )
+    run = CoreRun(definition, {"a": lambda: 1 / 0})
+    run.start()
+    run.say(facts.UpdateState(changes={"state.m": "one"}))
+    run.finish("a")
+    failed_with(run, "ZeroDivisionError", "division by zero")
+    assert run.events("group.failure_tolerated") == []

@@ -200,6 +200,30 @@ def test_a_join_has_as_long_as_it_had_then() -> None:
     assert ((group.due_us or 0) - again.clock.now_us()) / 1e6 == 60
 
 
+def test_a_join_over_incoming_has_as_long_as_it_had_then() -> None:
+    join = Join(over="incoming", timeout_s=100, on_timeout="proceed_with_available")
+    definition = flow(*(act(node) for node in "abj"), transitions=(edge("a", "j", join=join), edge("b", "j", join=join)))
+    source = started(definition)
+    source.finish("a")
+    source.pass_time(40)
+    source.say(facts.UpdateState(changes={"state.x": 1}))
+    again = fork(source)
+    again.pass_time(59)
+    assert again.of("j") == []
+    again.pass_time(1)
+    assert len(again.of("j")) == 1
+
+
+def test_what_comes_late_to_a_join_that_had_fired_is_late_in_a_fork_too() -> None:
+    join = Join(over="incoming", strategy="any")
+    source = started(flow(*(act(node) for node in "abj"), transitions=(edge("a", "j", join=join), edge("b", "j", join=join))))
+    source.finish("a")
+    again = fork(source, crash_every_turn=True)
+    again.finish("b")
+    assert len(again.events("fan_in.absorbed")) == 1
+    assert again.run_on().completed == {"b": 1, "j": 1}
+
+
 def test_a_retry_that_was_due_later_is_made_at_once_and_anew() -> None:
     source = CoreRun(two(), {"one": lambda: 2, "two": failing})
     source.start()
@@ -245,3 +269,18 @@ def test_another_version_must_have_what_the_state_needs() -> None:
     ):  # fmt: skip
         with pytest.raises(DefinitionError, match=f"needs {what}"):
             check_fork(state, compile_graph(other), {})
+
+
+def test_another_version_must_have_the_join_over_incoming_that_tokens_wait_at() -> None:
+    joined = (edge("a", "j", join=Join(over="incoming")), edge("b", "j", join=Join(over="incoming")))
+    nodes = [act(node) for node in "abcj"]
+    source = started(flow(*nodes, transitions=joined))
+    source.finish("a")
+    state = fold(RUN_ID, source.rows)
+    check_fork(state, compile_graph(flow(*nodes, act("more"), transitions=joined)), {})
+    for transitions in (
+        (edge("a", "j"), edge("b", "j")),
+        (edge("b", "j", join=Join(over="incoming")), edge("c", "j", join=Join(over="incoming"))),
+    ):
+        with pytest.raises(DefinitionError, match="needs the join that tokens wait at before node 'j'"):
+            check_fork(state, compile_graph(flow(*nodes, transitions=transitions)), {})

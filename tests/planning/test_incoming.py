@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -212,6 +213,16 @@ def test_a_group_in_between_leads_only_to_its_join() -> None:
     assert len(run.of("b")) == 1
 
 
+def test_a_transition_that_opens_a_group_brings_nothing_to_the_join_of_the_branch_around() -> None:
+    """Its token begins a branch of its own, and so joins there."""
+    flow = workflow("s t j", edge("s", "j", group="g", join=IN), edge("t", "j", join=IN))
+    run = _started(flow, "t")
+    assert len(run.of("j")) == 1, "`s` is still at work"
+    run.finish("s")
+    assert len(run.of("j")) == 2
+    assert drain(run).completed == {"s": 1, "t": 1, "j": 2}
+
+
 # --- cycles --------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +259,40 @@ def test_two_tokens_in_a_loop_meet_at_its_join() -> None:
     assert drain(run).completed == {"s": 1, "n": 2, "x": 1, "end": 1}
 
 
+def test_a_group_in_a_loop_is_waited_for_by_the_join_that_it_leads_back_to() -> None:
+    flow = workflow(
+        "s n b k end",
+        edge("s", "n", spawn_count=2, join=IN),
+        edge("n", "b", spawn_count=2, group="g", max_iterations=1),
+        edge("b", "k", join=all_of("g")),
+        edge("k", "n", join=IN),
+        edge("n", "end", priority=1),
+    )
+    run = _started(flow, "s", "n")
+    assert [token.node_id for token in run.flying] == ["b", "b"], "the second waits for what comes of the group"
+    finish_all(run, "b", "b", "k")
+    assert drain(run).completed == {"s": 1, "n": 2, "b": 2, "k": 1, "end": 1}
+
+
+def test_of_several_ways_round_a_loop_the_one_that_is_gone_is_waited_for() -> None:
+    flow = workflow(
+        "s n x y end",
+        edge("s", "n", spawn_count=2, join=IN),
+        edge("x", "n", join=IN),
+        edge("y", "n", join=IN),
+        edge("n", "x", when="input == 'x'", max_iterations=1),
+        edge("n", "y", when="input == 'y'", max_iterations=1),
+        edge("n", "end", priority=1),
+    )
+    for way in "xy":
+        run = CoreRun(flow)
+        run.start(way)
+        finish_all(run, "s", "n")
+        assert [token.node_id for token in run.flying] == [way], "the second waits for who may come back"
+        finish_all(run, way)
+        assert drain(run).completed == {"s": 1, "n": 2, way: 1, "end": 1}
+
+
 def test_joins_that_wait_for_each_other_do_not_hang() -> None:
     flow = workflow(
         "s p q m n end",
@@ -265,16 +310,18 @@ def test_joins_that_wait_for_each_other_do_not_hang() -> None:
         assert run.error is None or run.error.type == "LoopBoundExceeded"
 
 
-def test_within_a_loop_the_inner_of_two_joins_fires_before_the_outer() -> None:
+@pytest.mark.parametrize("between", [(), ("x",), ("x", "y")])
+def test_within_a_loop_the_inner_of_two_joins_fires_before_the_outer(between: tuple[str, ...]) -> None:
     """Each waits for the other, the inner one by way of the loop: the order of arrival must not decide."""
     flow = workflow(
-        "a b c d outer inner end",
+        ["a", "b", "c", "d", "outer", "inner", "end", *between],
         edge("a", "b"),
         edge("a", "c"),
         edge("b", "inner", join=IN),
         edge("b", "d", when="1 == 2"),
         edge("d", "inner", join=IN),
-        edge("inner", "outer", join=IN),
+        *(edge(one, other) for one, other in pairwise(("inner", *between))),
+        edge(("inner", *between)[-1], "outer", join=IN),
         edge("c", "outer", join=IN),
         edge("outer", "a", max_iterations=1),
         edge("outer", "end", priority=1),
@@ -282,7 +329,7 @@ def test_within_a_loop_the_inner_of_two_joins_fires_before_the_outer() -> None:
     )
     for order in every_order():
         run = CoreRun(flow, order=order).run()
-        assert run.completed == {"a": 2, "b": 2, "c": 2, "inner": 2, "outer": 2, "end": 1}
+        assert run.completed == {"a": 2, "b": 2, "c": 2, "inner": 2, "outer": 2, "end": 1} | dict.fromkeys(between, 2)
 
 
 def test_computed_nodes_take_part() -> None:

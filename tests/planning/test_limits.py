@@ -93,6 +93,20 @@ def test_limits_in_limits_both_hold() -> None:
         assert not run.state.index.limits
 
 
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_limit_within_branches_that_have_none_holds_in_each(crash: bool) -> None:
+    flow = workflow(
+        [node("a"), node("b"), node("c", input={"value": "cell"}), node("inner"), node("join")],
+        edge("a", "b", foreach="[1, 2, 3]", group="g"),
+        edge("b", "c", foreach="[1, 2, 3, 4]", item="cell", group="h", max_concurrency=1),
+        edge("c", "inner", join=all_of("h")),
+        edge("inner", "join", join=all_of("g")),
+    )
+    run = CoreRun(flow, crash_every_turn=crash).run()
+    assert run.completed == {"a": 1, "b": 3, "c": 12, "inner": 3, "join": 1}
+    assert run.most_flying["c"] == 3
+
+
 def test_branches_cancelled_before_they_start_leave_nothing_behind() -> None:
     flow = limited(2, any_of("g", "cancel"))
     run = CoreRun(flow).run(list(range(5)))

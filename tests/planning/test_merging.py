@@ -64,6 +64,35 @@ def test_branches_with_the_same_path_and_way_merge_in_the_order_in_which_they_be
         assert run.output == {"all": began}
 
 
+def test_joins_of_two_groups_at_one_node_merge_in_the_order_in_which_they_fired() -> None:
+    """Both go on at one path and over one transition: what is left to tell them apart is when they began."""
+    flow = workflow(
+        [*(node(n) for n in "ampqk"), node("n", input={"value": "token.id"})],
+        edge("a", "m", group="o"),
+        *(edge("m", n, group=f"g{n}") for n in "pq"),
+        *(edge(n, "n", join=all_of(f"g{n}")) for n in "pq"),
+        edge("n", "k", join=all_of("o", append("state.all"))),
+        output={"all": "state.all"},
+    )
+    for order in every_order():
+        run = CoreRun(flow, order=order).run()
+        began = [token.id for token in run.state.tokens.values() if token.node_id == "n" and token.attempt]
+        assert len(began) == 2
+        assert run.output == {"all": began}
+
+
+def test_objects_are_merged_key_by_key_and_the_last_branch_wins() -> None:
+    source = "{result: index, 'last': index}"
+    flow = workflow(
+        [node("a"), node("b", input={"value": "['x', 'y', 'x'][index]"}), node("join")],
+        edge("a", "b", spawn_count=3, group="g"),
+        edge("b", "join", join=all_of("g", Merge(target="state.all", source=source, strategy="merge_object"))),
+        output={"all": "state.all"},
+    )
+    for order in every_order():
+        assert CoreRun(flow, order=order).run().output == {"all": {"x": 2, "y": 1, "last": 2}}
+
+
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [

@@ -53,6 +53,12 @@ def test_waits_without_jitter_never_shrink(policy: RetryRule, failures: int) -> 
     assert backoff_us(steady, failures, "t") <= backoff_us(steady, failures + 1, "t")
 
 
+def test_a_wait_grows_as_its_rule_says_up_to_the_longest() -> None:
+    steady, doubled = rule(multiplier=1.0), rule(multiplier=2.0, max_backoff_us=5_000_000)
+    assert [backoff_us(steady, n, "t") for n in (1, 2, 50)] == [1_000_000] * 3
+    assert [backoff_us(doubled, n, "t") for n in (1, 2, 3, 4, 5)] == [1_000_000, 2_000_000, 4_000_000, 5_000_000, 5_000_000]
+
+
 def test_jitter_spreads_the_tokens_of_a_fan_out() -> None:
     waits = {backoff_us(rule(jitter=0.5), 1, f"t_{i}") for i in range(100)}
     assert len(waits) > 90

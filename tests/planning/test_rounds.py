@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cases.words import all_of, any_of, append, edge, m_of, node, workflow
-from tests.core import CoreRun, every_order, random_order
+from tests.core import CoreRun, every_order, random_order, replay
+from wonder_ray.definitions.models import Merge
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.models import WorkflowDefinition
@@ -55,6 +56,7 @@ def test_a_round_survives_a_crash_after_any_turn(remaining: str) -> None:
         run = CoreRun(fork(any_of("incoming", remaining)), order=random_order(seed), crash_at=seed % 8).run()
         fired = 1 if remaining == "absorb" else 3
         assert run.completed == {"a": 1, "b": 1, "c": 1, "d": 1, "n": fired, "end": fired}
+        assert replay(run) == run.lines
 
 
 def test_any_cancels_the_rest() -> None:
@@ -192,3 +194,40 @@ def test_an_m_that_is_no_count_fails_the_branch(m: str) -> None:
     run = CoreRun(fork(m_of(m, "incoming"))).run()
     assert run.error is not None
     assert (run.error.type, run.error.node_id) == ("ExpressionError", "n")
+
+
+def test_m_of_n_that_only_joins_which_wait_for_it_could_meet_fails() -> None:
+    two = m_of(2, "incoming")
+    flow = workflow(
+        "s p q m n end",
+        edge("s", "p"),
+        edge("s", "q"),
+        edge("p", "m", join=two),
+        edge("n", "m", join=two, max_iterations=1),
+        edge("q", "n", join=all_of("incoming")),
+        edge("m", "n", join=all_of("incoming"), max_iterations=1),
+        *(edge(each, "end", priority=1) for each in "mn"),
+    )
+    run = _started(flow, "s", "p")
+    assert run.status == "running"
+    run.finish("q")
+    assert run.error is not None
+    assert (run.error.type, run.error.node_id) == ("JoinUnsatisfied", "m")
+    assert run.error.message == "the join over incoming at node 'm' needs 2 arrivals, and only 1 can come"
+
+
+def test_a_late_arrival_that_cannot_be_merged_is_a_failure_of_its_branch_and_ends_at_the_join() -> None:
+    join = any_of("incoming", "pass", Merge(target="state.all", strategy="concat"))
+    flow = workflow(
+        [node("a"), node("x"), node("b", input={"value": "[1]"}), node("c"), node("d", input={"value": "[2]"}), node("n")],
+        edge("a", "x", spawn_count=1, group="g", tolerated_failures=1),
+        *(edge("x", each) for each in "bcd"),
+        *(edge(each, "n", join=join) for each in "bcd"),
+    )
+    run = _started(flow, "a", "x", "b", "c")
+    (tolerated,) = run.events("group.failure_tolerated")
+    assert tolerated["error"]["type"] == "ExpressionError"
+    assert tolerated["error"]["message"].startswith("join over incoming: merge concat into state.all")
+    assert len(run.events("fan_in.absorbed")) == 1
+    assert drain(run).completed == {"a": 1, "x": 1, "b": 1, "c": 1, "d": 1, "n": 2}
+    assert run.status == "completed"

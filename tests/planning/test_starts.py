@@ -60,3 +60,24 @@ def test_who_has_waited_for_a_lock_gets_it_although_another_asks_for_it_in_the_t
     assert [token.node_id for token in run.flying] == ["waiter"]
     run.run_on()
     assert (run.status, run.completed["later"]) == ("completed", 1)
+
+
+def test_guards_that_nothing_can_make_true_any_more_fail_their_nodes_oldest_first() -> None:
+    definition = flow(
+        ComputeNode(id="off", output={"state.on": "false"}),
+        *(act(node, guard="state.on") for node in "bc"),
+        act("missed"),
+        transitions=(
+            edge("off", "c"),
+            edge("off", "b"),
+            *(edge(node, "missed", on="failed[GuardUnsatisfied]") for node in "bc"),
+        ),
+    )
+    run = started(definition)
+    failed = run.events("token.failed")
+    assert [row["node_id"] for row in failed] == ["c"], "what follows of that may make the other true"
+    assert failed[0]["error"]["message"] == (
+        "the guard 'state.on' of node 'c' does not hold, and nothing that is left in the run can change that"
+    )
+    assert run.run_on().completed == {"off": 1, "missed": 2}
+    assert run.status == "completed"
