@@ -59,6 +59,7 @@ ARROWS: Final = {
     "logs": BASE,  # what went wrong
     "resources": BASE | {"definitions", "logs", "state", "storage"},  # which runs and definitions exist, in which folder
     "executor": BASE | {"blobs", "bundles", "definitions", "logs"},  # user code runs here; it knows nothing of runs' state
+    "actions": BASE | {"definitions", "executor"},  # ready actions: user code that comes with the package
     # The author's side: above the executor, whose registry knows the actions that a builder names.
     "definitions.parameters": BASE | {"definitions", "executor"},
     "definitions.authoring": BASE | {"definitions", "definitions.parameters", "executor"},
