@@ -10,7 +10,8 @@ import pytest
 
 from tests.cli.conftest import invoke
 from tests.cli.prepared import OPEN, QUEUED, Prepared, prepare
-from wonder_ray.cli.checking import check_auth, check_disk, check_folder, check_python, check_ray, check_sqlite
+from wonder_ray.cli.checking import check_disk, check_folder, check_python, check_ray, check_sqlite
+from wonder_ray.cli.openness import check_auth
 from wonder_ray.clock import SystemClock
 from wonder_ray.events.service import EventService
 from wonder_ray.events.wire import EventBatch, RunInfo
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Call, Called
 
-NAMES = ["python", "ray", "sqlite", "auth", "storage", "filesystem", "disk", "runs", "event log", "logs"]
+NAMES = [
+    *("python", "ray", "sqlite", "auth", "dashboard", "storage", "filesystem", "disk"),
+    *("files", "master key", "keys", "secrets", "runs", "event log", "logs"),
+]
 
 
 def state_of(found: Called, name: str) -> tuple[str, str]:
@@ -131,11 +135,11 @@ def test_a_ray_without_a_token_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert check_auth().state == "warn"
+    assert check_auth(()).state == "warn"
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    assert check_auth().state == "ok"
+    assert check_auth(()).state == "ok"
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert check_auth().state == "warn"
+    assert check_auth(()).state == "warn"
 
 
 def test_what_is_not_installed_fails(monkeypatch: pytest.MonkeyPatch, look: Call) -> None:

@@ -19,6 +19,8 @@ from tests.integration.helpers import NAMESPACE, SECONDS, SERVICES, kill_service
 from wonder_ray.bundles.pack import pack
 from wonder_ray.bundles.store import BundleStore
 from wonder_ray.cli.flows import import_user_file
+from wonder_ray.cli.openness import check_auth, check_dashboard
+from wonder_ray.cli.ray_processes import DASHBOARD, GCS, ray_processes
 from wonder_ray.client import connect
 from wonder_ray.executor.protocol import ActionRef, Call, TaskSpec, decode_outcomes
 from wonder_ray.executor.remote import submit
@@ -41,6 +43,14 @@ def folder(ray_cluster: RayCluster, storage: Path) -> Iterator[Path]:
 
 def service_names() -> set[str]:
     return {each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if each["namespace"] == NAMESPACE}
+
+
+def test_the_doctor_sees_the_ray_that_runs_here(ray_cluster: RayCluster) -> None:
+    session = ray._private.worker._global_node.get_session_dir_path()
+    running = [each for each in ray_processes() if each.options.get("session-dir") == session]
+    assert [each.kind for each in running] == [GCS, DASHBOARD]
+    assert {each.auth_mode for each in running} == {"token"}
+    assert (check_auth(running).state, check_dashboard(running).state) == ("ok", "ok")
 
 
 def test_services_are_made_looked_at_and_ended(folder: Path) -> None:

@@ -7,13 +7,15 @@ import platform
 import shutil
 import sys
 from importlib import metadata
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import typer
 
-from wonder_ray.cli.carrying import RAY_AUTH_MODE, token_at_hand
+from wonder_ray.cli import openness
+from wonder_ray.cli.check import Check
 from wonder_ray.cli.options import AsJson, Storage
 from wonder_ray.cli.output import print_json, safe
+from wonder_ray.cli.ray_processes import ray_processes
 from wonder_ray.errors import StorageError, WonderError
 
 if TYPE_CHECKING:
@@ -28,16 +30,6 @@ DISK_WARN: Final = 5 * 2**30
 DISK_FAIL: Final = 2**28
 SHOWN_MAX: Final = 5
 DROPS_SINCE_US: Final = 24 * 3600 * 1_000_000
-OTHERS: Final = 0o077
-
-
-class Check(NamedTuple):
-    """One thing that was looked at: `state` is ok, warn or fail; `mend` is what to do about it."""
-
-    name: str
-    state: str
-    message: str
-    mend: str = ""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,7 +38,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor(json: AsJson = False, storage: Storage = None) -> None:
-    """Check Python, Ray, SQLite, the storage folder, and what is left to be done in it. Exit code 1 when something fails."""
+    """Check Python, Ray, SQLite, what is open to others, and what is left to be done. Exit code 1 when something fails."""
     from wonder_ray.reading import Reader
 
     reader = Reader(storage)
@@ -68,15 +60,49 @@ def examine(reader: Reader) -> Iterator[Check]:
     yield check_python()
     yield _guarded("ray", check_ray)
     yield _guarded("sqlite", check_sqlite)
-    yield check_auth()
+    yield from check_ray_security()
     yield check_folder(reader.layout.root)
     if not reader.layout.root.is_dir():
         return
     yield check_filesystem(reader.layout.root)
     yield check_disk(reader.layout.root)
+    yield _guarded("files", lambda: openness.check_files(reader.layout))
+    yield from check_credentials(reader)
     yield _guarded("runs", lambda: check_runs(reader))
     yield _guarded("event log", lambda: check_event_log(reader.layout.root))
     yield _guarded("logs", lambda: check_drops(reader))
+
+
+def check_ray_security() -> Iterator[Check]:
+    """What a Ray on this host leaves open."""
+    running = ray_processes()
+    yield openness.check_auth(running)
+    yield openness.check_dashboard(running)
+
+
+def check_credentials(reader: Reader) -> Iterator[Check]:
+    """Master key, API keys and secrets; where the registry cannot be read, that alone is told."""
+    from wonder_ray.clock import SystemClock
+    from wonder_ray.resources.access_records import Credentials
+    from wonder_ray.resources.reader import ResourcesReader
+
+    stored = Credentials()
+    try:
+        if has_registry(reader):
+            with ResourcesReader(reader.layout.root) as registry:
+                stored = registry.credentials()
+    except WonderError as error:
+        yield Check("keys", "fail", str(error))
+        return
+    yield openness.check_master_key(reader.layout, stored.keys, stored.secrets)
+    yield openness.check_keys(stored.keys, SystemClock().now_us())
+    yield openness.check_secret_files(stored.secrets)
+
+
+def has_registry(reader: Reader) -> bool:
+    """Whether anything was ever started in this folder."""
+    layout = reader.layout
+    return layout.resources.is_file() or layout.resources_url.is_file() or "WONDER_RESOURCES_URL" in os.environ
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -118,19 +144,6 @@ def check_sqlite(version: str | None = None) -> Check:
     return Check("sqlite", "ok", f"SQLite {found} (of apsw)")
 
 
-def check_auth() -> Check:
-    """Whether Ray will ask for a token: its ports run code."""
-    mode = os.environ.get(RAY_AUTH_MODE)
-    token = token_at_hand()
-    if mode == "disabled":
-        return Check("auth", "warn", "Ray's token check is off; whoever reaches its ports can run code", "RAY_AUTH_MODE=token")
-    if mode != "token" and not token:
-        mend = "for `ray start`, set RAY_AUTH_MODE=token on every node and client (a local Ray makes its own token)"
-        return Check("auth", "warn", "no Ray token is set up: a cluster of `ray start` accepts everybody who reaches it", mend)
-    yet = "" if token else " (none is stored yet: one is made at the first start)"
-    return Check("auth", "ok", f"Ray asks for its token{yet}")
-
-
 def check_folder(root: Path) -> Check:
     """Whether the storage folder can be written, and by its owner only."""
     name = "storage"
@@ -144,7 +157,7 @@ def check_folder(root: Path) -> Check:
     if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         return Check(name, "fail", f"{root} is not writable by this user", "change its owner, or choose another with --storage")
     mode = root.stat().st_mode & 0o777
-    if mode & OTHERS:
+    if mode & openness.OTHERS:
         return Check(name, "warn", f"{root} is open to others (mode {mode:o}); it holds inputs and code", f"chmod 700 {root}")
     return Check(name, "ok", f"writable, mode {mode:o}")
 
@@ -171,7 +184,7 @@ def check_disk(root: Path, free: int | None = None) -> Check:
 
 def check_runs(reader: Reader) -> Check:
     """Runs that nothing works on."""
-    if not reader.layout.resources.is_file():
+    if not has_registry(reader):
         return Check("runs", "ok", "nothing was started here yet")
     unfinished = reader.unfinished()
     left = [record.run_id for record in unfinished if reader.coordinator(record.run_id) is None]

@@ -103,6 +103,27 @@ class SecretRecord(msgspec.Struct, frozen=True, kw_only=True):
         return f"secret://{self.name}"
 
 
+class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key, and which master key it was hashed with."""
+
+    record: ApiKeyRecord
+    pepper_id: str
+
+
+class StoredSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret, and which master key it was encrypted with; None when it is kept elsewhere."""
+
+    record: SecretRecord
+    master_key_id: str | None
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """All API keys and secrets of a registry, of all workspaces."""
+
+    keys: tuple[StoredKey, ...] = ()
+    secrets: tuple[StoredSecret, ...] = ()
+
+
 class SecretGrant(msgspec.Struct, frozen=True, kw_only=True):
     """What an executor is given for a run that may use a secret."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import bindparam, insert, select, update
 
 from wonder_ray.errors import AuthenticationError, ConflictError, ForbiddenError, NotFoundError
-from wonder_ray.resources.access_records import ADMIN, ApiKeyRecord, Identity, NewApiKey, Rate
+from wonder_ray.resources.access_records import ADMIN, ApiKeyRecord, Identity, NewApiKey, Rate, StoredKey
 from wonder_ray.resources.limits import Limit, limit_of, take
 from wonder_ray.resources.tables import API_KEYS
 from wonder_ray.resources.workspaces import bucket_name, need_workspace
@@ -205,6 +205,12 @@ class ApiKeys:
     def _hashed(self, secret: str) -> dict[str, Any]:
         keys = self._master_keys()
         return {"pepper_id": keys.newest, "hash": keys.hash(secret, keys.newest)}
+
+
+def stored_keys(connection: Connection) -> tuple[StoredKey, ...]:
+    """All keys, of all workspaces, with which master key they were hashed."""
+    rows = connection.execute(select(API_KEYS).order_by(API_KEYS.c.created_us, API_KEYS.c.key_id))
+    return tuple(StoredKey(record=_record(row), pepper_id=row.pepper_id) for row in rows)
 
 
 def _allowed(row: Row[Any], scope: str | None, workspace_id: str | None) -> str:

@@ -96,6 +96,16 @@ def load_master_keys(path: Path | None, *, environment: str | None = None) -> Ca
     return keys
 
 
+def keys_at_hand(path: Path, *, environment: str | None = None) -> MasterKeys | None:
+    """The keys that there are, without making one; None when there are none yet.
+
+    Raises:
+        StorageError: A key is malformed, or the file cannot be read.
+    """
+    given = os.environ.get(ENVIRONMENT_VARIABLE) if environment is None else environment
+    return load_master_keys(path, environment=environment)() if given or path.exists() else None
+
+
 def _from_file(path: Path | None) -> str:
     if path is None:
         return secrets.token_hex(KEY_BYTES)

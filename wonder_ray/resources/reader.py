@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from wonder_ray.errors import StorageError
+from wonder_ray.resources.access_records import Credentials
 from wonder_ray.resources.databases.base import DATABASE_ERRORS, Database
 from wonder_ray.resources.databases.opening import check_version, open_database, upgrade
 from wonder_ray.resources.databases.sqlite import SqliteDatabase
+from wonder_ray.resources.keys import stored_keys
 from wonder_ray.resources.place import resources_place
 from wonder_ray.resources.reads import Reads
+from wonder_ray.resources.secrets import stored_secrets
 from wonder_ray.resources.tables import SCHEMA_VERSION
 from wonder_ray.storage.layout import Layout
 
@@ -53,6 +56,10 @@ class ResourcesReader(Reads):
             self._database.close()
             raise
         self.name = self._database.name
+
+    def credentials(self) -> Credentials:
+        """What `wonder doctor` looks at: the API keys and secrets of all workspaces, without what makes them such."""
+        return self._read("credentials", lambda c: Credentials(keys=stored_keys(c), secrets=stored_secrets(c)))
 
     def close(self) -> None:
         """Close it."""

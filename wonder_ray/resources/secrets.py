@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from wonder_ray.errors import NotFoundError, SecretError
-from wonder_ray.resources.access_records import SecretGrant, SecretRecord
+from wonder_ray.resources.access_records import SecretGrant, SecretRecord, StoredSecret
 from wonder_ray.resources.runs import need_run
 from wonder_ray.resources.tables import SECRETS
 from wonder_ray.resources.workspaces import need_workspace
@@ -116,6 +116,12 @@ class Secrets:
     def _seal(self, workspace_id: str, name: str, value: str) -> dict[str, Any]:
         keys = self._master_keys()
         return {"sealed": keys.seal(value.encode(), _about(workspace_id, name)), "master_key_id": keys.newest}
+
+
+def stored_secrets(connection: Connection) -> tuple[StoredSecret, ...]:
+    """All secrets, of all workspaces, with which master key they were encrypted."""
+    rows = connection.execute(select(SECRETS).order_by(SECRETS.c.workspace_id, SECRETS.c.name))
+    return tuple(StoredSecret(record=_record(row), master_key_id=row.master_key_id) for row in rows)
 
 
 def _find(connection: Connection, workspace_id: str, name: str) -> Row[Any] | None:
