@@ -96,7 +96,11 @@ def test_a_body_that_does_not_arrive_is_given_up(api: Api) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/v1/runs", "headers": []}
-    guard = Guard(api.app, api.log, Limits(body_s=0.01))
+
+    async def admit(_scope: Any) -> None:
+        """Everybody."""
+
+    guard = Guard(api.app, api.log, Limits(body_s=0.01), admit)
     asyncio.run(guard(scope, receive, send))
     assert sent[0]["status"] == 408
 

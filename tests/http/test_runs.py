@@ -108,8 +108,8 @@ def test_runs_are_listed_in_pages(api: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "kind"),
     [
-        ({"workflow": "nobody"}, 422, "refused"),
-        ({"workflow": "approval", "version": "0" * 64}, 422, "refused"),
+        ({"workflow": "nobody"}, 422, "definition-refused"),
+        ({"workflow": "approval", "version": "0" * 64}, 422, "definition-refused"),
         ({"workflow": "approval", "unknown": 1}, 422, "invalid"),
         ({"workflow": "approval", "labels": {"a": 1}}, 422, "invalid"),
         ({"workflow": "approval", "project": "nowhere"}, 404, "not-found"),

@@ -370,3 +370,11 @@ def test_pages_joined_are_the_list_whatever_starts_meanwhile(count: int, size: i
 def test_a_foreign_cursor_is_refused(store: ResourcesStore, cursor: str) -> None:
     with pytest.raises(WonderError, match="cursor"):
         store.list_runs(cursor=cursor)
+
+
+def test_a_whole_id_is_found_in_its_workspace_alone(store: ResourcesStore) -> None:
+    run = start(store, "k")
+    store.workspaces.create("other", "")
+    assert store.resolve_run(run.run_id) == store.resolve_run(run.run_id, workspace_id="default") == run
+    with pytest.raises(RunNotFoundError, match="no run"):
+        store.resolve_run(run.run_id, workspace_id="other")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wonder_ray.client.values import as_json
 from wonder_ray.clock import SystemClock
 from wonder_ray.definitions.graph import compile_graph
 from wonder_ray.definitions.models import WorkflowDefinition
-from wonder_ray.errors import DefinitionError, HistoryConflictError, ServiceUnavailableError
+from wonder_ray.errors import DefinitionError, HistoryConflictError, RunNotFoundError, ServiceUnavailableError
 from wonder_ray.ids import new_run_id
 from wonder_ray.planning.forking import History, check_fork
 from wonder_ray.resources.records import StartRequest
@@ -37,7 +38,11 @@ class Wish(NamedTuple):
     key: str | None
     labels: Mapping[str, str] | None
     moving: bool
-    """Whether the point moves as the source goes on: a repetition of the same key then means the first one's."""
+    """Whether the point moves as the source goes on: a repetition then means the first one's."""
+    run_id: str | None = None
+    """The new run's, made by who may repeat the wish without a key."""
+    version: str | None = None
+    """A version of the workflow that is registered, instead of `flow`."""
 
 
 def fork(source: Run, point: Callable[[History], int], wish: Wish) -> Run:
@@ -58,7 +63,7 @@ def fork(source: Run, point: Callable[[History], int], wish: Wish) -> Run:
         workflow_version=version,
         input=record.input,
         key=wish.key,
-        run_id=new_run_id(SystemClock().now_us()),
+        run_id=wish.run_id or new_run_id(SystemClock().now_us()),
         workspace_id=record.workspace_id,
         project_id=record.project_id,
         fork=encode_trusted({"run_id": record.run_id, "sequence": sequence, "changes": changes}),
@@ -69,19 +74,29 @@ def fork(source: Run, point: Callable[[History], int], wish: Wish) -> Run:
 
 
 def _first_point(services: Services, record: RunRecord, wish: Wish) -> int | None:
-    """Where the run with this key began, if it did so from this source, and the point was not given."""
-    if wish.key is None or not wish.moving:
+    """Where the run with this key (or id) began, if it did so from this source, and the point was not given."""
+    if not wish.moving:
         return None
-    found: RunRecord | None = services.call("resources", "find_run", wish.key, workspace_id=record.workspace_id)
+    found = _made_before(services, record.workspace_id, wish)
     if found is None or found.fork is None:
         return None
     first: dict[str, Any] = decode(found.fork)
     return int(first["sequence"]) if first["run_id"] == record.run_id else None
 
 
+def _made_before(services: Services, workspace_id: str, wish: Wish) -> RunRecord | None:
+    found: RunRecord | None = None
+    if wish.key is not None:
+        found = services.call("resources", "find_run", wish.key, workspace_id=workspace_id)
+    elif wish.run_id is not None:
+        with suppress(RunNotFoundError):
+            found = services.call("resources", "get_run", wish.run_id, workspace_id=workspace_id)
+    return found
+
+
 def _version(source: Run, record: RunRecord, wish: Wish) -> str:
     if wish.flow is None:
-        return record.workflow_version
+        return wish.version or record.workflow_version
     if wish.flow.name != record.workflow_name:
         msg = (
             f"run {record.run_id} is one of workflow {record.workflow_name!r}: a fork of it cannot be one of {wish.flow.name!r}; "

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from collections.abc import Iterable, MutableMapping
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import Depends, Header, Request, Security
+from fastapi import Depends, FastAPI, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
+from starlette.routing import BaseRoute, Match
 
+from wonder_ray.client import Run
 from wonder_ray.errors import WonderError
 from wonder_ray.http.backend import Backend
 from wonder_ray.http.guard import note_refusal
@@ -28,24 +32,65 @@ class Caller(NamedTuple):
     backend: Backend
     workspace_id: str
 
+    def run(self, ref: str) -> Run:
+        """A run of the caller's workspace, to be looked at and told things."""
+        return self.backend.run(self.backend.record(ref, self.workspace_id))
+
 
 class Scoped:
-    """A dependency: the caller, if its API key is good for this scope in the workspace that is meant."""
+    """A dependency: the caller, whose API key `Admission` has found good for this scope in the workspace that is meant."""
 
     def __init__(self, scope: str) -> None:
         self.scope = scope
 
-    def __call__(self, request: Request, credentials: Credentials, workspace: Workspace = None) -> Caller:
-        """Ask the registry."""
-        backend: Backend = request.app.state.backend
-        token = "" if credentials is None else credentials.credentials
+    def __call__(self, request: Request, _credentials: Credentials, _workspace: Workspace = None) -> Caller:
+        """Who it is."""
+        return Caller(request.app.state.backend, request.state.identity.workspace_id)
+
+
+class Admission:
+    """Asks the registry who sends a request, before anything of its body is read.
+
+    Args:
+        app: The application.
+        routes: All of its routes that want an API key.
+    """
+
+    def __init__(self, app: FastAPI, routes: Iterable[BaseRoute]) -> None:
+        self._app = app
+        self._routes = [(route, _scope_of(route)) for route in routes]
+
+    async def __call__(self, scope: MutableMapping[str, Any]) -> None:
+        """Let a request in, and note whose it is in its state; a `WonderError` says why not.
+
+        What needs no API key, or does not exist, is let in.
+        """
+        needed = self._needed(scope)
+        if needed is None:
+            return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        kind, _, token = headers.get(b"authorization", "").partition(" ")
+        workspace = headers.get(b"wonder-workspace") or None
+        asked = {"scope": needed, "workspace_id": workspace}
+        state = self._app.state
         try:
-            identity = backend.call("resources", "authorize", token, scope=self.scope, workspace_id=workspace)
+            identity = await run_in_threadpool(
+                state.backend.call, "resources", "authorize", token.strip() if kind.lower() == "bearer" else "", **asked
+            )
         except WonderError as error:
-            note_refusal(request.app.state.lines, error, request.url.path)
+            note_refusal(state.lines, error, scope["path"])
             raise
-        request.state.identity = identity
-        return Caller(backend, identity.workspace_id)
+        scope.setdefault("state", {})["identity"] = identity
+
+    def _needed(self, scope: MutableMapping[str, Any]) -> str | None:
+        """The scope that the endpoint wants; None where it wants none."""
+        return next((needed for route, needed in self._routes if route.matches(scope)[0] is Match.FULL), None)
+
+
+def _scope_of(route: BaseRoute) -> str:
+    """What it depends on; an error in the program when that is nothing."""
+    dependant: Any = route.dependant  # type: ignore[attr-defined] # it is one of FastAPI's
+    return next(each.call.scope for each in dependant.dependencies if isinstance(each.call, Scoped))
 
 
 def idempotency_key(
@@ -71,3 +116,6 @@ ReadEvents = Annotated[Caller, Depends(Scoped("events:read"))]
 ReadLogs = Annotated[Caller, Depends(Scoped("logs:read"))]
 ReadDefinitions = Annotated[Caller, Depends(Scoped("definitions:read"))]
 WriteDefinitions = Annotated[Caller, Depends(Scoped("definitions:write"))]
+ReadSecrets = Annotated[Caller, Depends(Scoped("secrets:read"))]
+WriteSecrets = Annotated[Caller, Depends(Scoped("secrets:write"))]
+Administer = Annotated[Caller, Depends(Scoped("admin"))]

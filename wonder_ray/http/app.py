@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from wonder_ray import __version__
 from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
-from wonder_ray.http import definitions, histories, models, runs
+from wonder_ray.http import administration, definitions, groups, histories, models, runs
+from wonder_ray.http.access import Admission
 from wonder_ray.http.guard import Guard, Limits
 from wonder_ray.http.problems import MEDIA_TYPE, PREFIX, HttpError, Problem, printable, problem_of, response_of
 
@@ -58,6 +59,9 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+_PARTS: Final = (definitions, runs, groups, histories, administration)
+
+
 def create_app(backend: Backend, log: Log, limits: Limits | None = None) -> FastAPI:
     """The API as an ASGI application; it keeps nothing between requests, so any number of it may stand side by side.
 
@@ -79,7 +83,9 @@ def create_app(backend: Backend, log: Log, limits: Limits | None = None) -> Fast
         openapi_url="/openapi.json",
     )
     app.state.backend, app.state.lines, app.state.limits = backend, log, bounds
-    app.add_middleware(Guard, log=log, limits=bounds)
+    app.add_middleware(
+        Guard, log=log, limits=bounds, admit=Admission(app, [route for part in _PARTS for route in part.router.routes])
+    )
     app.add_exception_handler(WonderError, _refused)
     app.add_exception_handler(HTTPException, _http_refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -88,7 +94,7 @@ def create_app(backend: Backend, log: Log, limits: Limits | None = None) -> Fast
     app.add_api_route(
         "/ready", _ready, tags=["service"], summary="Can it serve?", response_model=models.Health, responses=unready
     )
-    for part in (definitions, runs, histories):
+    for part in _PARTS:
         app.include_router(part.router, responses=RESPONSES)
     return app
 

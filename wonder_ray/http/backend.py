@@ -6,8 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from wonder_ray.client import Run
-from wonder_ray.errors import RunNotFoundError, ServiceUnavailableError
-from wonder_ray.resources.runs import no_single_match
+from wonder_ray.errors import ServiceUnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +41,6 @@ class Backend:
     def record(self, ref: str, workspace_id: str) -> RunRecord:
         """A run of this workspace; one of another is as unknown as one that does not exist."""
         found: RunRecord = self.call("resources", "get_run", ref, workspace_id=workspace_id)
-        if found.workspace_id != workspace_id:  # a whole id is found wherever its run is
-            raise RunNotFoundError(no_single_match(ref, []))
         return found
 
     def run(self, record: RunRecord) -> Run:

@@ -1,4 +1,4 @@
-"""What every request passes through: its id and log lines, and the limits on its body, the body's depth, and its time."""
+"""What every request passes through: its id and log lines, its API key, and the limits on its body, its depth, and its time."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
+    Admit = Callable[[MutableMapping[str, Any]], Awaitable[None]]
     App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
@@ -61,8 +62,9 @@ class Guard:
     | `request_failed` | error | an error that nobody expected |
     """
 
-    def __init__(self, app: App, log: Log, limits: Limits) -> None:
+    def __init__(self, app: App, log: Log, limits: Limits, admit: Admit) -> None:
         self._app = app
+        self._admit = admit
         self._log = log
         self._limits = limits
 
@@ -74,11 +76,15 @@ class Guard:
         with log_context(request_id=_request_id(scope)) as context:
             answer = _Answer(scope, send, self._log, str(context.request_id))
             try:
+                await self._admit(scope)
                 body = await self._body(scope, receive)
             except _GoneError:
                 return
             except HttpError as error:
                 self._log.warning("request_refused", str(error), status=error.status, path=_path(scope))
+                await response_of(problem_of(error))(scope, receive, answer.send)
+                return
+            except WonderError as error:
                 await response_of(problem_of(error))(scope, receive, answer.send)
                 return
             await self._within_time(scope, _replayed(body, receive), answer)

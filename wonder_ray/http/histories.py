@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
@@ -18,7 +19,7 @@ from wonder_ray.http.access import Caller, ReadEvents, ReadLogs
 from wonder_ray.http.guard import Limits
 from wonder_ray.http.runs import Ref
 from wonder_ray.logs.query import LogReader
-from wonder_ray.logs.record import Level
+from wonder_ray.logs.record import Level, Service
 from wonder_ray.values import encode_trusted
 
 router = APIRouter(prefix="/v1/runs", tags=["histories"])
@@ -36,6 +37,18 @@ STREAM: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+class LogFilter(BaseModel):
+    """Which lines of the log are wanted."""
+
+    level: Annotated[Level, Field(description="This level or worse.")] = "debug"
+    service: Service | None = None
+    event_type: Annotated[str | None, Field(max_length=128)] = None
+    text: Annotated[str | None, Field(max_length=1_000, description="Contained in the message or the traceback.")] = None
+    since_us: Annotated[int | None, Field(ge=0, le=2**62)] = None
+    until_us: Annotated[int | None, Field(ge=0, le=2**62)] = None
+    limit: Annotated[int, Field(ge=1, le=ROWS_MAX)] = 100
+
+
 @router.get("/{run}/events", summary="Read events", response_model=models.Rows)
 def events(caller: ReadEvents, run: Ref, after: After = 0, limit: Limit = 100) -> dict[str, Any]:
     """Its workflow events, in sequence."""
@@ -49,10 +62,15 @@ def trace(caller: ReadEvents, run: Ref, after: After = 0, limit: Limit = 100) ->
 
 
 @router.get("/{run}/logs", summary="Read the log", response_model=models.Lines)
-def logs(caller: ReadLogs, run: Ref, level: Annotated[Level, Query()] = "debug", limit: Limit = 100) -> dict[str, Any]:
-    """The newest lines of the log that belong to a run, of this level or worse."""
+def logs(
+    caller: ReadLogs,
+    run: Ref,
+    filters: Annotated[LogFilter, Query()],
+) -> dict[str, Any]:
+    """The newest lines of the log that belong to a run and fit every filter, oldest first."""
     record = caller.backend.record(run, caller.workspace_id)
-    lines = LogReader(caller.backend.storage).search(trace_id=record.run_id, level=level, limit=limit)
+    wanted = filters.model_dump()
+    lines = LogReader(caller.backend.storage).search(trace_id=record.run_id, newest_first=True, **wanted)
     return {"lines": [msgspec.structs.asdict(line) for line in reversed(lines)]}
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from wonder_ray.ids import RUN_ID_PATTERN
+
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Reason = Annotated[str, Field(max_length=2_000)]
 RUN_EXAMPLE = "run_0192f0c1a2b3_0123456789abcdef"
@@ -21,6 +23,16 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+RunId = Annotated[
+    str | None,
+    Field(
+        pattern=f"^{RUN_ID_PATTERN.pattern}$",
+        description="Made by you, so that a repetition finds the run where there is no `Idempotency-Key`.",
+        examples=[RUN_EXAMPLE],
+    ),
+]
+
+
 class StartBody(_Body):
     """What run is wanted."""
 
@@ -30,6 +42,7 @@ class StartBody(_Body):
     labels: Annotated[dict[str, str], Field(max_length=64, examples=[{"team": "data"}])] = Field(default_factory=dict)
     trace: Annotated[bool, Field(description="Whether to record trace events.")] = False
     project: Name = "default"
+    run_id: RunId = None
 
 
 class ReasonBody(_Body):
@@ -67,14 +80,48 @@ class UpdateBody(_Body):
     changes: Annotated[dict[str, Any], Field(min_length=1, examples=[{"state.limit": 5}])]
 
 
-class ForkBody(_Body):
+class BeginBody(_Body):
+    """What the new run is to be."""
+
+    set: Annotated[dict[str, Any], Field(examples=[{"state.limit": 5}])] = Field(default_factory=dict)
+    labels: Annotated[dict[str, str] | None, Field(max_length=64)] = None
+    version: Annotated[
+        str | None,
+        Field(max_length=64, description="Of the same workflow, such as one whose code was mended; by default as it was."),
+    ] = None
+    run_id: RunId = None
+
+
+class ForkBody(BeginBody):
     """Where the new run begins."""
 
     at: Annotated[int | None, Field(ge=1, le=2**63 - 1, description="An event's number; by default the last that it can be.")] = (
         None
     )
-    set: Annotated[dict[str, Any], Field(examples=[{"state.limit": 5}])] = Field(default_factory=dict)
-    labels: Annotated[dict[str, str] | None, Field(max_length=64)] = None
+
+
+class RestartBody(BeginBody):
+    """Which node is done again, with all that comes after it."""
+
+    node: Annotated[Name, Field(examples=["train"])]
+
+
+class GroupBody(ReasonBody):
+    """Which group is meant."""
+
+    group: Annotated[Name, Field(examples=["pages"], description="Its name; where several of it are open, the id of one.")]
+
+
+class CloseGroupBody(_Body):
+    """Which group is meant."""
+
+    group: Annotated[Name, Field(examples=["pages"], description="Its name; where several of it are open, the id of one.")]
+
+
+class MembersBody(CloseGroupBody):
+    """Which group is meant, and whom it gets."""
+
+    items: Annotated[list[Any], Field(min_length=1, max_length=10_000, examples=[[{"page": 7}]])]
 
 
 class QueryBody(_Body):
@@ -124,6 +171,13 @@ class RunDetail(RunView):
     live: Annotated[bool, Field(description="Whether its coordinator has told it; else it is what was last reported.")]
     nodes: Annotated[dict[str, dict[str, int]], Field(description="Node -> token status -> tokens, of a live run.")]
     waiting: Annotated[list[dict[str, Any]], Field(description="The first of what a live run waits for.")]
+    in_flight: Annotated[int, Field(description="Tasks under way.")] = 0
+    undos: Annotated[int, Field(description="Completed nodes whose work can be taken back.")] = 0
+    epoch: int = 0
+    turn: int = 0
+    children: Annotated[list[dict[str, Any]] | None, Field(description="Its child runs; with `details`.")] = None
+    pause_reason: str | None = None
+    ending: Annotated[dict[str, Any] | None, Field(description="How it will end, where that is decided; with `details`.")] = None
 
 
 class RunList(_View):
@@ -150,6 +204,12 @@ class Gates(_View):
     """The gates that wait for an answer."""
 
     gates: list[dict[str, Any]]
+
+
+class Items(_View):
+    """Some records."""
+
+    items: list[dict[str, Any]]
 
 
 class Value(_View):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Response
 
+from wonder_ray.client.forks import Wish
+from wonder_ray.client.forks import fork as begin_again
 from wonder_ray.clock import SystemClock
 from wonder_ray.http import models
 from wonder_ray.http.access import Caller, Key, ReadRuns, WriteRuns
+from wonder_ray.http.standing import detailed, standing
 from wonder_ray.ids import new_run_id
+from wonder_ray.planning.forking import History
 from wonder_ray.reading.standing import record_json
 from wonder_ray.resources.records import RunRecord, StartRequest
 from wonder_ray.values import encode
@@ -29,7 +34,7 @@ def start(caller: WriteRuns, body: models.StartBody, key: Key, response: Respons
         workflow_version=body.version,
         input=encode(body.input),
         key=key,
-        run_id=new_run_id(SystemClock().now_us()),
+        run_id=body.run_id or new_run_id(SystemClock().now_us()),
         workspace_id=caller.workspace_id,
         project_id=body.project,
         trace=body.trace,
@@ -43,7 +48,7 @@ def start(caller: WriteRuns, body: models.StartBody, key: Key, response: Respons
 @router.get("", summary="List runs", response_model=models.RunList)
 def list_runs(
     caller: ReadRuns,
-    status: Annotated[str | None, Query(max_length=32, examples=["failed"])] = None,
+    status: Annotated[list[str] | None, Query(max_length=16, examples=[["failed"]], description="One of these.")] = None,
     workflow: Annotated[str | None, Query(max_length=128)] = None,
     project: Annotated[str | None, Query(max_length=128)] = None,
     parent: Annotated[str | None, Query(max_length=64, description="The run whose child runs are meant.")] = None,
@@ -56,7 +61,7 @@ def list_runs(
         "list_runs",
         workspace_id=caller.workspace_id,
         project_id=project,
-        status=status,
+        statuses=tuple(status or ()),
         workflow=workflow,
         parent_run_id=parent,
         limit=limit,
@@ -66,34 +71,32 @@ def list_runs(
 
 
 @router.get("/{run}", summary="Show a run", response_model=models.RunDetail)
-def show(caller: ReadRuns, run: Ref) -> dict[str, Any]:
+def show(
+    caller: ReadRuns,
+    run: Ref,
+    details: Annotated[bool, Query(description="Also what its history tells, of a run that has ended, too.")] = False,  # noqa: FBT002 - a query
+) -> dict[str, Any]:
     """How a run stands."""
     record = caller.backend.record(run, caller.workspace_id)
-    found = record_json(record) | {"live": False, "nodes": {}, "waiting": []}
-    snapshot = None if record.ended else caller.backend.run(record).status()
-    if snapshot is not None:
-        told = msgspec.to_builtins(snapshot)
-        names = ("status", "events", "tokens", "started_us", "ended_us", "output", "error", "nodes", "waiting")
-        found |= {name: told[name] for name in names} | {"live": True}
-    return found
+    return detailed(caller.backend, record) if details else standing(caller.backend, record)
 
 
 @router.post("/{run}/cancel", status_code=202, summary="Cancel a run")
 def cancel(caller: WriteRuns, run: Ref, body: models.CancelBody, key: Key) -> dict[str, Any]:
     """Stop it, its child runs included."""
-    return {**_run(caller, run).cancel(body.reason, compensate=body.compensate, key=key)}
+    return {**caller.run(run).cancel(body.reason, compensate=body.compensate, key=key)}
 
 
 @router.post("/{run}/pause", status_code=202, summary="Pause a run")
 def pause(caller: WriteRuns, run: Ref, body: models.ReasonBody, key: Key) -> dict[str, Any]:
     """Start nothing new in it; what is under way comes to its end."""
-    return {**_run(caller, run).pause(body.reason, key=key)}
+    return {**caller.run(run).pause(body.reason, key=key)}
 
 
 @router.post("/{run}/resume", status_code=202, summary="Resume a run")
 def resume(caller: WriteRuns, run: Ref, key: Key) -> dict[str, Any]:
     """Make sure that its coordinator lives, and let it go on where it is paused."""
-    found = _run(caller, run)
+    found = caller.run(run)
     found.resume(key=key)
     return {"ok": True, "run_id": found.id}
 
@@ -101,33 +104,37 @@ def resume(caller: WriteRuns, run: Ref, key: Key) -> dict[str, Any]:
 @router.post("/{run}/signals", status_code=202, summary="Send a signal")
 def signal(caller: WriteRuns, run: Ref, body: models.SignalBody, key: Key) -> dict[str, Any]:
     """Who has waited longest for it consumes it (`delivered`); else it is kept, where its nodes retain it, or lost."""
-    return {**_run(caller, run).signal(body.name, body.payload, key=key)}
+    return {**caller.run(run).signal(body.name, body.payload, key=key)}
 
 
 @router.post("/{run}/answers", status_code=202, summary="Answer a gate")
 def answer(caller: WriteRuns, run: Ref, body: models.AnswerBody, key: Key) -> dict[str, Any]:
     """An answer that the gate's schema refuses (`accepted` is false) leaves it open, and it asks again."""
-    return {**_run(caller, run).answer(body.gate, body.answer, by=body.by, key=key)}
+    return {**caller.run(run).answer(body.gate, body.answer, by=body.by, key=key)}
 
 
 @router.post("/{run}/updates", status_code=202, summary="Change the state")
 def update(caller: WriteRuns, run: Ref, body: models.UpdateBody, key: Key) -> dict[str, Any]:
     """All of the changes, or (where they break the workflow's `state` schema) none."""
-    return {**_run(caller, run).update(body.changes, key=key)}
+    return {**caller.run(run).update(body.changes, key=key)}
 
 
 @router.post("/{run}/forks", status_code=202, summary="Fork a run", response_model=models.RunView)
 def fork(caller: WriteRuns, run: Ref, body: models.ForkBody, key: Key, response: Response) -> dict[str, Any]:
     """Start a new run from this one's state at the end of the turn that holds event `at`."""
-    made = _run(caller, run).fork(body.at, body.set, key=key, labels=body.labels).record()
-    _point_to(response, made, repeated=False)
-    return record_json(made)
+    return _begin_again(caller, run, lambda found: found.point(body.at), body, key, response)
+
+
+@router.post("/{run}/restarts", status_code=202, summary="Restart from a node", response_model=models.RunView)
+def restart(caller: WriteRuns, run: Ref, body: models.RestartBody, key: Key, response: Response) -> dict[str, Any]:
+    """Start a new run from this one's state in the turn in which the node was last begun."""
+    return _begin_again(caller, run, lambda found: found.start_of(body.node), body, key, response)
 
 
 @router.get("/{run}/gates", summary="List open gates", response_model=models.Gates)
 def gates(caller: ReadRuns, run: Ref) -> dict[str, Any]:
     """The gates that wait for an answer: node, token, assignee, what is shown, since when, until when."""
-    return {"gates": msgspec.to_builtins(_run(caller, run).gates())}
+    return {"gates": msgspec.to_builtins(caller.run(run).gates())}
 
 
 @router.get("/{run}/state", summary="Show the state")
@@ -135,17 +142,28 @@ def state(
     caller: ReadRuns, run: Ref, at: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="An event's number.")] = None
 ) -> dict[str, Any]:
     """The state now, or at the end of the turn that holds event `at`."""
-    return {**_run(caller, run).state(at=at)}
+    return {**caller.run(run).state(at=at)}
 
 
 @router.post("/{run}/query", summary="Ask for a value", response_model=models.Value)
 def query(caller: ReadRuns, run: Ref, body: models.QueryBody) -> dict[str, Any]:
     """The value of a CEL expression over the run's `input`, `state`, `output` and `run`; nothing is changed."""
-    return {"value": _run(caller, run).query(body.expression)}
+    return {"value": caller.run(run).query(body.expression)}
 
 
-def _run(caller: Caller, ref: str) -> Any:
-    return caller.backend.run(caller.backend.record(ref, caller.workspace_id))
+def _begin_again(
+    caller: Caller,
+    ref: str,
+    point: Callable[[History], int],
+    body: models.BeginBody,
+    key: str | None,
+    response: Response,
+) -> dict[str, Any]:
+    moving = getattr(body, "at", None) is None
+    wish = Wish(body.set, None, key, body.labels, moving=moving, run_id=body.run_id, version=body.version)
+    made = begin_again(caller.run(ref), point, wish).record()
+    _point_to(response, made, repeated=False)
+    return record_json(made)
 
 
 def _point_to(response: Response, record: RunRecord, *, repeated: bool) -> None:

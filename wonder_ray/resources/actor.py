@@ -142,7 +142,7 @@ class ResourcesActor:
         return self._service.list_definitions(**asked)
 
     @ray.method(concurrency_group="read")
-    def get_run(self, ref: str, workspace_id: str = DEFAULT_WORKSPACE) -> RunRecord:
+    def get_run(self, ref: str, workspace_id: str | None = None) -> RunRecord:
         """The run with this id, or whose id alone begins so, or the `latest`."""
         return self._service.get_run(ref, workspace_id=workspace_id)
 

@@ -53,15 +53,22 @@ class Reads(ABC):
         """The run that was started with this key, if any."""
         return self._read("find_run", lambda c: find_keyed_run(c, workspace_id, key))
 
-    def resolve_run(self, ref: str, *, workspace_id: str = DEFAULT_WORKSPACE) -> RunRecord:
+    def resolve_run(self, ref: str, *, workspace_id: str | None = None) -> RunRecord:
         """The run that a user means: by its id, by the beginning of its id if that is unique, or `latest`.
+
+        Args:
+            ref: What the user says.
+            workspace_id: Whose runs are meant; None is every workspace for a whole id, and `default` for all else.
 
         Raises:
             RunNotFoundError: Nothing matches, or several runs do (the message lists them).
         """
         if RUN_ID_PATTERN.fullmatch(ref):
-            return self.get_run(ref)
-        query = runs_like(workspace_id, ref)
+            run = self.get_run(ref)
+            if workspace_id in {None, run.workspace_id}:
+                return run
+            raise RunNotFoundError(no_single_match(ref, []))
+        query = runs_like(workspace_id or DEFAULT_WORKSPACE, ref)
         found = [] if query is None else self._read("resolve_run", lambda c: [record(row) for row in c.execute(query)])
         if len(found) != 1:
             raise RunNotFoundError(no_single_match(ref, found))

@@ -223,10 +223,11 @@ def _as_first_started(connection: Connection, found: RunRecord, request: StartRe
 
 def _same_run(found: RunRecord, request: StartRequest) -> RunRecord:
     """The run that a repeated start finds; a `KeyConflictError` unless the request is the one that created it."""
+    if found.workspace_id != request.workspace_id:  # whose nothing may be told
+        raise KeyConflictError(f"run id {request.run_id} is taken: use a new one")
     differs = [
         what
         for what, differ in (
-            ("workspace", found.workspace_id != request.workspace_id),
             ("key", found.key != request.key),
             ("workflow", found.workflow_name != request.workflow_name),
             ("version", request.workflow_version not in {None, LATEST, found.workflow_version}),

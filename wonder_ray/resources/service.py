@@ -246,8 +246,8 @@ class ResourcesService(Administration):
 
     # --- reads -----------------------------------------------------------------------------------------------------------
 
-    def get_run(self, ref: str, *, workspace_id: str = DEFAULT_WORKSPACE) -> RunRecord:
-        """The run with this id, or whose id alone begins so, or the `latest`."""
+    def get_run(self, ref: str, *, workspace_id: str | None = None) -> RunRecord:
+        """The run with this id, or whose id alone begins so, or the `latest`; see `Reads.resolve_run`."""
         with self._log.request("get_run", workspace_id=workspace_id):
             return self._store.resolve_run(ref, workspace_id=workspace_id)
 
