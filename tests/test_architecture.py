@@ -85,7 +85,7 @@ ARROWS: Final = {
     "jobs": frozenset({"errors", "values"}),  # a workflow file on its way to a cluster
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
     "reading": BASE | MODEL | SERVICES | {"analytics", "planning", "replay"},  # what a storage folder tells without a cluster
-    "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "interop"},
+    "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "interop", "planning"},
     "cli": BASE | MODEL | SERVICES | AUTHORING | LOOKING | DRIVING | {"http", "interop", "jobs", "planning", "soundness"},
     "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "analytics", "cli", "client", "interop"},
     # The public names.
