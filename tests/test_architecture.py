@@ -34,6 +34,7 @@ ARROWS: Final = {
     "clock": frozenset[str](),  # time is an interface
     "ids": frozenset({"errors"}),  # ids are made and checked here
     "values": frozenset({"errors"}),  # JSON in and out
+    "given": frozenset({"errors", "values"}),  # what callers pass
     "addresses": frozenset({"errors"}),  # where a Ray may be
     "redaction": frozenset({"errors"}),  # what no text may show
     "settings": frozenset({"errors", "values"}),  # what an installation chooses
@@ -77,7 +78,7 @@ ARROWS: Final = {
     | SERVICES
     | AUTHORING
     | STARTING
-    | {"__init__", "actors", "analytics", "coordinator", "interop", "planning"},
+    | {"__init__", "actors", "analytics", "coordinator", "given", "interop", "planning", "remote"},
     "cluster": BASE | {"client", "http", "resources", "services"},  # all services at once
     "soundness": MODEL | {"coordinator", "errors", "planning"},  # what can happen in any run of a definition
     "upkeep": BASE | SERVICES | {"coordinator"},  # all that is kept, and for how long
@@ -85,8 +86,15 @@ ARROWS: Final = {
     "jobs": frozenset({"errors", "values"}),  # a workflow file on its way to a cluster
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
     "reading": BASE | MODEL | SERVICES | {"analytics", "planning", "replay"},  # what a storage folder tells without a cluster
+    "remote": BASE | MODEL | SERVICES | AUTHORING | {"coordinator", "given", "planning", "registration"},  # without Ray
     "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "interop", "planning"},
-    "cli": BASE | MODEL | SERVICES | AUTHORING | LOOKING | DRIVING | {"http", "interop", "jobs", "planning", "soundness"},
+    "cli": BASE
+    | MODEL
+    | SERVICES
+    | AUTHORING
+    | LOOKING
+    | DRIVING
+    | {"http", "interop", "jobs", "planning", "remote", "soundness"},
     "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "analytics", "cli", "client", "interop"},
     # The public names.
     "__init__": BASE | AUTHORING | {"actors", "client", "definitions", "events", "executor", "logs", "reading"},
@@ -121,6 +129,7 @@ LIBRARY_PLACES: Final = {
     "pydantic": ("definitions/*", "http/*", "resources/*", "settings.py", "cli/*", "examples/*"),  # edges, never hot paths
     "fastapi": ("http/*",),
     "starlette": ("http/*",),
+    "urllib3": ("remote/*",),
     "typer": ("cli/*", "examples/*"),
     "rich": ("cli/*", "examples/*"),
     "duckdb": ANALYSIS,

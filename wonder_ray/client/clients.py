@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import ray
 
@@ -13,21 +13,17 @@ from wonder_ray.addresses import check_reachable
 from wonder_ray.analytics.events import Events
 from wonder_ray.bundles.imports import refuse_while_importing
 from wonder_ray.client.runs import Run
-from wonder_ray.client.values import as_json
 from wonder_ray.clock import SystemClock
-from wonder_ray.errors import (
-    InputError,
-    PayloadError,
-    ServiceUnavailableError,
-    WonderError,
-)
+from wonder_ray.errors import ServiceUnavailableError, WonderError
+from wonder_ray.given import encoded_input
 from wonder_ray.ids import NAMESPACE, new_run_id
 from wonder_ray.registration import in_environment, put_definition, register
+from wonder_ray.remote.client import connect as connect_to_api
+from wonder_ray.remote.client import is_url
 from wonder_ray.resources.administration import Administration, remote_administration
 from wonder_ray.resources.records import DEFAULT_PROJECT, DEFAULT_WORKSPACE, StartRequest
 from wonder_ray.services import Services
 from wonder_ray.storage.layout import Layout
-from wonder_ray.values import encode_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,18 +42,22 @@ def connect(
     address: str | None = None,
     *,
     storage: str | Path | None = None,
-    workspace: str = DEFAULT_WORKSPACE,
+    workspace: str | None = None,
     project: str = DEFAULT_PROJECT,
     ray_options: Mapping[str, Any] | None = None,
+    api_key: str | None = None,
 ) -> Client:
     """A client of the cluster at `address`; without one, of the Ray that is initialised here, else of a new local one.
 
     Args:
-        address: A Ray address (`auto`, `host:port`, `ray://...`).
+        address: A Ray address (`auto`, `host:port`, `ray://...`), or where `wonder serve` serves (`http://host:port`): the client
+            then needs no Ray, and has the same methods.
         storage: The storage folder; by default `$WONDER_STORAGE`, else `~/.wonder/storage`.
-        workspace: Where runs are started and looked for; `client.admin.create_workspace` makes others.
+        workspace: Where runs are started and looked for; `client.admin.create_workspace` makes others. By default `default`, over
+            HTTP that of the API key.
         project: The part of the workspace that runs are started in.
         ray_options: More arguments for `ray.init`.
+        api_key: For the API over HTTP; by default `$WONDER_API_KEY`.
 
     Raises:
         WonderError: Nothing listens at the address.
@@ -68,13 +68,19 @@ def connect(
         ...     client.start(flow, {"n": 3}).result()
     """
     refuse_while_importing("connects to Ray")
+    if address is not None and is_url(address):
+        if storage is not None or ray_options:
+            raise WonderError(f"{address} has its own storage and Ray: leave storage and ray_options out")
+        return cast("Client", connect_to_api(address, api_key=api_key, workspace=workspace, project=project))
+    if api_key is not None:
+        raise WonderError("an api_key is for the API over HTTP: connect to its http://host:port")
     started = not ray.is_initialized()
     if started:
         check_reachable(address or os.environ.get("RAY_ADDRESS"))
     layout = Layout(storage).prepare()
     local = init_ray(address, dict(ray_options or {})) if started else False
     try:
-        return Client(layout, owns_ray=started, local=local, workspace=workspace, project=project)
+        return Client(layout, owns_ray=started, local=local, workspace=workspace or DEFAULT_WORKSPACE, project=project)
     except BaseException:
         if started:
             ray.shutdown()
@@ -183,7 +189,7 @@ class Client:
             project_id=self.project,
             workflow_name=name,
             workflow_version=version,
-            input=_encoded_input(name, input),
+            input=encoded_input(name, input),
             key=key,
             run_id=new_run_id(SystemClock().now_us()),  # made here: a call that is repeated finds the run it has created
             trace=trace,
@@ -236,10 +242,3 @@ class Client:
     def flush(self) -> None:
         """Return when every event acknowledged so far lies in a finished Parquet file."""
         self._services.call("events", "flush")
-
-
-def _encoded_input(name: str, value: object) -> bytes:
-    try:
-        return encode_trusted(as_json(value, f"input of workflow {name!r}"))
-    except PayloadError as error:
-        raise InputError(str(error)) from None

@@ -6,11 +6,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from wonder_ray.client.values import as_json
 from wonder_ray.clock import SystemClock
 from wonder_ray.definitions.graph import compile_graph
 from wonder_ray.definitions.models import WorkflowDefinition
 from wonder_ray.errors import DefinitionError, HistoryConflictError, RunNotFoundError, ServiceUnavailableError
+from wonder_ray.given import as_json
 from wonder_ray.ids import new_run_id
 from wonder_ray.planning.forking import History, check_fork
 from wonder_ray.resources.records import StartRequest

@@ -10,8 +10,8 @@ import msgspec
 
 from wonder_ray.client.asking import Asking
 from wonder_ray.client.replies import AnswerReply, Reply, SignalReply
-from wonder_ray.client.values import as_json
 from wonder_ray.errors import CommandRefusedError, RunFailedError
+from wonder_ray.given import as_json
 from wonder_ray.planning import facts
 from wonder_ray.values import decode
 

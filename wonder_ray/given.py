@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wonder_ray.errors import PayloadError
-from wonder_ray.values import check_json
+from wonder_ray.errors import InputError, PayloadError
+from wonder_ray.values import check_json, encode_trusted
 
 
 def as_json(value: object, what: str) -> Any:
@@ -25,3 +25,11 @@ def as_json(value: object, what: str) -> Any:
         msg = f"{what}: {error}"
         raise PayloadError(msg) from None
     return plain
+
+
+def encoded_input(name: str, value: object) -> bytes:
+    """The input of a run of this workflow, as JSON; an `InputError` when it is none."""
+    try:
+        return encode_trusted(as_json(value, f"input of workflow {name!r}"))
+    except PayloadError as error:
+        raise InputError(str(error)) from None

@@ -1,0 +1,174 @@
+"""Starting runs and finding them, over HTTP."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from wonder_ray.clock import SystemClock
+from wonder_ray.errors import AuthenticationError, RunNotFoundError, WonderError
+from wonder_ray.given import encoded_input
+from wonder_ray.ids import RUN_ID_PREFIX_PATTERN, new_run_id
+from wonder_ray.registration import register
+from wonder_ray.remote.administration import RemoteAdministration
+from wonder_ray.remote.connection import Connection, segment
+from wonder_ray.remote.records import run_record
+from wonder_ray.remote.runs import RemoteRun
+from wonder_ray.remote.transport import UrlTransport
+from wonder_ray.resources.records import DEFAULT_PROJECT
+from wonder_ray.values import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from wonder_ray.definitions.builder import Workflow
+    from wonder_ray.definitions.models import WorkflowDefinition
+    from wonder_ray.remote.transport import Transport
+    from wonder_ray.resources.records import RunRecord
+
+API_KEY: Final = "WONDER_API_KEY"
+PAGE: Final = 1_000
+DEFAULT_LIMIT: Final = 50
+
+
+class Place(NamedTuple):
+    """Where the client keeps things: nowhere, they are at the server."""
+
+    root: str
+    """The server's URL."""
+
+
+def is_url(address: str | None) -> bool:
+    """Whether an address is one of the API over HTTP, and not of a Ray.
+
+    >>> is_url("http://127.0.0.1:8000"), is_url("127.0.0.1:6379")
+    (True, False)
+    """
+    return address is not None and address.startswith(("http://", "https://"))
+
+
+def connect(
+    url: str,
+    *,
+    api_key: str | None = None,
+    workspace: str | None = None,
+    project: str = DEFAULT_PROJECT,
+    transport: Transport | None = None,
+) -> RemoteClient:
+    """A client of the API at `url`; nothing is sent yet.
+
+    Args:
+        url: `http://host:port`.
+        api_key: By default `$WONDER_API_KEY`.
+        workspace: The workspace that is meant; by default the one of the API key.
+        project: The part of the workspace that runs are started in.
+        transport: How requests travel, instead of over the network.
+
+    Raises:
+        AuthenticationError: There is no API key.
+    """
+    key = api_key or os.environ.get(API_KEY)
+    if not key:
+        raise AuthenticationError(f"{url} wants an API key: api_key=..., or {API_KEY}; `wonder key create` makes one")
+    return RemoteClient(url, Connection(transport or UrlTransport(url), key, workspace), project=project)
+
+
+class RemoteClient:
+    """Starts runs and finds them; the same methods as of a `Client` on Ray, with the same meaning and errors.
+
+    Attributes:
+        api: The calls of the API.
+        project: The part of the workspace that runs are started in.
+        storage: `storage.root` is the server's URL.
+    """
+
+    def __init__(self, url: str, api: Connection, *, project: str = DEFAULT_PROJECT) -> None:
+        self.api = api
+        self.project = project
+        self.storage = Place(url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the server; runs go on."""
+
+    def start(
+        self,
+        flow: Workflow | WorkflowDefinition | str,
+        input: object = None,  # noqa: A002 - the field's standard name
+        *,
+        key: str | None = None,
+        trace: bool = False,
+        labels: Mapping[str, str] | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+    ) -> RemoteRun:
+        """Start a run; when this returns, the run is durable and will be carried out. See `Client.start`.
+
+        However often the connection breaks, and with or without a `key`, exactly one run is started.
+
+        Raises:
+            WonderError: `runtime_env` is given, which brings code along; or the workflow's code is not registered at the server.
+        """
+        name, version = (flow, None) if isinstance(flow, str) else (flow.name, self.register(flow, runtime_env))
+        body = {
+            "workflow": name,
+            "version": version,
+            "input": decode(encoded_input(name, input)),
+            "labels": dict(labels or {}),
+            "trace": trace,
+            "project": self.project,
+            "run_id": new_run_id(SystemClock().now_us()),  # made here: a call that is repeated finds the run it has created
+        }
+        told = self.api.post("/v1/runs", body, key=key)
+        return RemoteRun(self, told["run_id"])
+
+    def register(self, flow: Workflow | WorkflowDefinition, runtime_env: Mapping[str, Any] | None = None) -> str:
+        """Register a workflow; its version. Its code stays here: the same code must have been registered on the cluster."""
+        if runtime_env:
+            raise WonderError(
+                "a runtime environment brings code along, which is not taken over HTTP: register the workflow there"
+            )
+
+        def put(definition: bytes) -> str:
+            told = self.api.post("/v1/definitions", decode(definition))
+            return str(told["version"])
+
+        with tempfile.TemporaryDirectory(prefix="wonder-code-") as folder:
+            return register(flow, put, Path(folder))
+
+    def run(self, ref: str) -> RemoteRun:
+        """A run by its id, a unique beginning of it, or `latest`."""
+        return RemoteRun(self, self.find(ref).run_id)
+
+    def find(self, ref: str) -> RunRecord:
+        """The record of a run by its id, a unique beginning of it, or `latest`."""
+        if not RUN_ID_PREFIX_PATTERN.fullmatch(ref):
+            raise RunNotFoundError(f"no run {ref[:80]!r}: see `wonder runs` for those there are")
+        return run_record(self.api.get(f"/v1/runs/{segment(ref)}"))
+
+    def runs(self, *, limit: int = DEFAULT_LIMIT, **filters: Any) -> list[RunRecord]:
+        """Runs, newest first; filters: `status` (one or several), `workflow`, `project`, `parent`, `limit`."""
+        found: list[RunRecord] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            page = self.api.get("/v1/runs", limit=min(PAGE, limit - len(found)), cursor=cursor, **filters)
+            found += [run_record(told) for told in page["runs"]]
+            cursor = page["cursor"]
+            if cursor is None:
+                break
+        return found
+
+    @property
+    def admin(self) -> RemoteAdministration:
+        """The projects, API keys and secrets of the workspace."""
+        return RemoteAdministration(self.api)
+
+    def flush(self) -> None:
+        """Nothing: the server puts events into files by itself, a run's at its end."""
