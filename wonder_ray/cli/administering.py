@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 
 from wonder_ray.cli.options import Address, AsJson, JsonLines, Storage
+from wonder_ray.cli.reaching import server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,7 +55,7 @@ def add_to(app: typer.Typer) -> None:
 @contextmanager
 def administration(address: str | None, storage: Any) -> Iterator[Administration]:
     """The registry: a cluster's, or that of the storage folder itself."""
-    if address is not None:
+    if address is not None or server() is not None:
         from wonder_ray.cli.carrying import connected
 
         with connected(address, storage) as client:

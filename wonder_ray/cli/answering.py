@@ -10,6 +10,7 @@ import typer
 from wonder_ray.cli.carrying import Where, deliver, storage_hint
 from wonder_ray.cli.options import Address, CommandKey, Follow, JsonLines, LastLineJson, Ref, Storage
 from wonder_ray.cli.output import print_json
+from wonder_ray.cli.reaching import open_reader
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,9 +31,8 @@ def gates(
     """List what runs wait for of somebody: gates, signals, open groups; each with the command to type."""
     from wonder_ray.cli.waits import ACTIONABLE, Need, need_lines
     from wonder_ray.clock import SystemClock
-    from wonder_ray.reading import Reader
 
-    reader = Reader(storage)
+    reader = open_reader(storage)
     roots = [run] if run is not None else [record.run_id for record in reader.unfinished() if record.parent_run_id is None]
     found = [each for root in roots for each in reader.waiting(root) if each[1].kind in ACTIONABLE]
     if json:

@@ -25,9 +25,11 @@ from wonder_ray.cli import (
     storing,
     submitting,
 )
+from wonder_ray.cli.reaching import choose_server, no_server_yet
 from wonder_ray.errors import HistoryConflictError, ServiceUnavailableError, StaleEpochError, WonderError
 
 DEBUG: Final = "--debug"
+SERVER: Final = "--server"
 FAILED: Final = 1
 REFUSED: Final = 2
 INTERRUPTED: Final = 130
@@ -36,17 +38,18 @@ NOT_THE_CALLERS: Final = (HistoryConflictError, ServiceUnavailableError, StaleEp
 
 
 class Commands(TyperGroup):
-    """The commands, with `--debug` understood anywhere among their arguments, and errors told as people read them."""
+    """The commands, with `--debug` and `--server` understood anywhere, and errors told as people read them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Note `--debug`, and take it out."""
+        """Note `--debug`, and take it out; put `--server URL` in front, where typer wants it."""
         ctx.meta[DEBUG] = DEBUG in args
-        return super().parse_args(ctx, [arg for arg in args if arg != DEBUG])
+        return super().parse_args(ctx, _server_first([arg for arg in args if arg != DEBUG]))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with no_server_yet():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except WonderError as error:
@@ -61,6 +64,16 @@ class Commands(TyperGroup):
             said = str(error).strip().splitlines() or [""]  # of a remote traceback the last line says what happened
             text = f"{type(error).__name__}: {said[-1]}\n(not expected: {DEBUG} shows where it comes from)"
             raise _told(error, text, debug=ctx.meta[DEBUG]) from None
+
+
+def _server_first(args: list[str]) -> list[str]:
+    """Without the rest of a line that ends its options."""
+    end = args.index("--") if "--" in args else len(args)
+    for place, arg in enumerate(args[:end]):
+        size = 2 if arg == SERVER else 1 if arg.startswith(f"{SERVER}=") else 0
+        if size:
+            return [*args[place : place + size], *args[:place], *args[place + size :]]
+    return args
 
 
 def _told(error: Exception, text: str, *, debug: bool) -> typer.Exit:
@@ -91,10 +104,26 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error; may stand anywhere.")] = False,
+    context: typer.Context,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            SERVER,
+            metavar="URL",
+            envvar="WONDER_SERVER",
+            help="Speak to a `wonder serve` with the API key in WONDER_API_KEY, instead of a storage folder; may stand anywhere.",
+        ),
+    ] = None,
+    version: Annotated[  # noqa: ARG001 - its callback has had it
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[  # noqa: ARG001 - taken out before, and told in the help
+        bool, typer.Option(DEBUG, help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
 ) -> None:
     """Durable workflows for Ray: run them, look at them, go on with them."""
+    said = getattr(context.get_parameter_source("server"), "name", "") == "COMMANDLINE"
+    choose_server(server, context.invoked_subcommand, said=said)
 
 
 for group in (

@@ -15,6 +15,7 @@ import typer
 
 from wonder_ray.addresses import check_reachable
 from wonder_ray.cli.output import print_json, warn
+from wonder_ray.cli.reaching import open_reader, remote_client, server
 from wonder_ray.errors import CommandRefusedError, WonderError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Where(NamedTuple):
     @property
     def is_local(self) -> bool:
         """Whether a local Ray would be started, which ends with the command."""
-        return self.address is None and RAY_ADDRESS not in os.environ
+        return server() is None and self.address is None and RAY_ADDRESS not in os.environ
 
 
 class Begun(NamedTuple):
@@ -114,11 +115,9 @@ def deliver(ref: str, tell: Callable[[Run], Mapping[str, Any]], where: Where, *,
         key: The command's key: of a run that has ended, the first answer to it is told again.
         follow: Whether to watch the run afterwards; by default exactly in a local Ray, which would else end at once.
     """
-    from wonder_ray.reading import Reader
-
-    reader = Reader(where.storage)
+    reader = open_reader(where.storage)
     record = reader.record(ref)
-    if record.ended:
+    if record.ended and server() is None:
         reply = None if key is None else reader.answered(record, key)
         if reply is None:
             instead = f"`wonder fork {record.run_id}` begins a new run from its state"
@@ -163,11 +162,21 @@ def _tell_reply(reply: Mapping[str, Any], record: RunRecord, *, json: bool) -> N
     typer.echo(f"run {record.run_id}: {', '.join(said) or ('done' if is_yes(reply) else 'not accepted')}")
 
 
+def check_ray(address: str | None) -> None:
+    """Raise where the Ray that is meant does not answer."""
+    if server() is None:
+        check_reachable(address or os.environ.get(RAY_ADDRESS))
+
+
 # --- Ray -------------------------------------------------------------------------------------------------------------
 
 
 def connected(address: str | None, storage: Path | None) -> Client:
     """A client; importing and starting Ray takes seconds, so it is said."""
+    if server() is not None:
+        if address is not None:
+            raise WonderError("--server and --address: say one of them")
+        return remote_client()
     where = address or os.environ.get(RAY_ADDRESS)
     typer.echo(f"connecting to Ray at {where} ..." if where else "starting a local Ray ...", err=True)
     if where:
@@ -206,6 +215,8 @@ def live_address(reader: Reader, run_id: str) -> str | None:
 
     A coordinator outlives its Ray by a moment: where that is gone, its end is waited for.
     """
+    if server() is not None:
+        return None
     from wonder_ray.storage.lock import read_holder
 
     deadline = time.monotonic() + ORPHAN_SECONDS
@@ -223,6 +234,8 @@ def live_address(reader: Reader, run_id: str) -> str | None:
 
 def storage_hint(storage: Path | None) -> str:
     """What a suggested command needs to find this storage."""
+    if (url := server()) is not None:
+        return "" if os.environ.get("WONDER_SERVER") == url else f" --server {url}"
     if storage is None or os.environ.get("WONDER_STORAGE") == str(storage):
         return ""
     return f" --storage {shlex.quote(str(storage))}"

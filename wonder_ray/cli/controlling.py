@@ -8,6 +8,7 @@ import typer
 
 from wonder_ray.cli.carrying import Where, connected, deliver, flush, live_address, whole
 from wonder_ray.cli.options import Address, CommandKey, Follow, Group, LastLineJson, Reason, Ref, Storage
+from wonder_ray.cli.reaching import open_reader
 
 CANCEL_SECONDS: Final = 60.0
 """How long to wait for the end: tasks that do not stop are killed after a grace period."""
@@ -124,9 +125,8 @@ def cancel(
     """
     from wonder_ray.cli.following import tell
     from wonder_ray.cli.output import warn
-    from wonder_ray.reading import Reader
 
-    reader = Reader(storage)
+    reader = open_reader(storage)
     record = reader.record(run)
     where = Where(address or live_address(reader, record.run_id), storage, json)
     accepted = False

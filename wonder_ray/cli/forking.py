@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wonder_ray.addresses import check_reachable
-from wonder_ray.cli.carrying import RAY_ADDRESS, Begun, Where, carry_out, live_address, refuse_lonely_detach
+from wonder_ray.cli.carrying import Begun, Where, carry_out, check_ray, live_address, refuse_lonely_detach
 from wonder_ray.cli.options import (
     Address,
     Changes,
@@ -23,6 +21,7 @@ from wonder_ray.cli.options import (
     UntilWait,
     WorkflowName,
 )
+from wonder_ray.cli.reaching import code_folder, open_reader
 
 if TYPE_CHECKING:
     from wonder_ray.client import Client, Run
@@ -112,19 +111,19 @@ def _begin_again(
     until_wait: bool,
 ) -> None:
     from wonder_ray.cli.flows import load_flow, parse_changes, parse_labels
-    from wonder_ray.reading import Reader
 
-    reader = Reader(where.storage)
+    reader = open_reader(where.storage)
     record = reader.record(ref)
     changes = parse_changes("--set", set_ or [])
     labels = None if label is None else parse_labels(label)
     where = where._replace(address=where.address or live_address(reader, record.run_id))
     refuse_lonely_detach(where, detach=detach)
-    check_reachable(where.address or os.environ.get(RAY_ADDRESS))
-    flow = None if file is None else load_flow(file, name).startable(reader.layout.root)
+    check_ray(where.address)
+    with code_folder(where.storage) as root:
+        flow = None if file is None else load_flow(file, name).startable(root)
 
-    def begin(client: Client) -> Begun:
-        source = client.run(record.run_id)
-        return Begun(begin_from(source, set=changes, flow=flow, key=key, labels=labels))
+        def begin(client: Client) -> Begun:
+            source = client.run(record.run_id)
+            return Begun(begin_from(source, set=changes, flow=flow, key=key, labels=labels))
 
-    carry_out(begin, where, watched=not detach, until_wait=until_wait)
+        carry_out(begin, where, watched=not detach, until_wait=until_wait)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, runtime_checkable
 
 import msgspec
 import typer
 
 from wonder_ray.cli.options import AsJson, JsonLines, Ref, Storage
 from wonder_ray.cli.output import duration, print_json, safe, short, when
+from wonder_ray.cli.reaching import open_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +31,14 @@ def add_to(app: typer.Typer) -> None:
     app.command()(replay)
 
 
+@runtime_checkable
+class Following(Protocol):
+    """A reader that is told of new events, and does not look for them."""
+
+    def follow(self, ref: str, after: int = 0) -> Iterator[EventRow]:
+        """A run's events, and new ones as they come, until it has ended."""
+
+
 def events(
     run: Ref,
     json: JsonLines = False,
@@ -40,10 +50,9 @@ def events(
     storage: Storage = None,
 ) -> None:
     """Print a run's workflow events, in sequence."""
-    from wonder_ray.reading import Reader
-
-    reader = Reader(storage)
-    for row in _followed(reader, run, after) if follow else reader.events(run, after):
+    reader = open_reader(storage)
+    followed = reader.follow if isinstance(reader, Following) else partial(_followed, reader)
+    for row in followed(run, after) if follow else reader.events(run, after):
         if not row.event_type.startswith(type_):
             continue
         if json:
@@ -60,9 +69,8 @@ def trace(
 ) -> None:
     """Print a run's trace events (what was decided, and how long it took), in sequence; `wonder run --trace` records them."""
     from wonder_ray.cli.output import warn
-    from wonder_ray.reading import Reader
 
-    reader = Reader(storage)
+    reader = open_reader(storage)
     rows = reader.traces(run, after)
     for row in rows:
         if json:

@@ -8,6 +8,7 @@ import typer
 
 from wonder_ray.cli.options import JsonLines, Storage
 from wonder_ray.cli.output import parse_time, print_json, safe, short, warn, when
+from wonder_ray.cli.reaching import open_reader
 from wonder_ray.errors import WonderError
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ def logs(
 ) -> None:
     """Print the newest lines of the operational log, oldest first."""
     from wonder_ray.clock import SystemClock
-    from wonder_ray.reading import Reader
 
     if run is not None and run_option is not None and run != run_option:
         raise typer.BadParameter(f"two runs are given: {run!r} and {run_option!r}; give one")
@@ -68,7 +68,7 @@ def logs(
     if where is not None:
         _refuse_beside_where(filters)
         filters = {name: filters[name] for name in ("since_us", "until_us")}
-    reader = Reader(storage)
+    reader = open_reader(storage)
     found = reader.logs(run if run is not None else run_option, where=where, limit=limit, archive=archive, **filters)
     if len(found) == limit and not json:
         warn(f"these are the newest {limit} lines; there may be older ones: --limit, --since, --until")

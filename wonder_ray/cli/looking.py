@@ -8,6 +8,7 @@ import typer
 
 from wonder_ray.cli.options import AsJson, JsonLines, Ref, Storage
 from wonder_ray.cli.output import duration, print_json, safe, short, when
+from wonder_ray.cli.reaching import open_reader, server
 
 if TYPE_CHECKING:
     from wonder_ray.reading import Reader
@@ -41,11 +42,12 @@ def runs(
     found = reader.runs(status=status, workflow=workflow, limit=limit)
     rows = []
     for record in found:
-        alive = None if record.ended else reader.coordinator(record.run_id) is not None
+        alive = None if record.ended or server() else reader.coordinator(record.run_id) is not None
         rows.append((record, alive))
     if json:
         for record, alive in rows:
-            print_json(_summary(record) | {"coordinator_alive": bool(alive)})
+            known = None if server() else bool(alive)  # over HTTP nobody tells
+            print_json(_summary(record) | {"coordinator_alive": known})
         return
     if not rows:
         typer.echo("no runs" if status is None and workflow is None else "no such runs")
@@ -152,7 +154,8 @@ def _told(found: dict[str, Any]) -> list[tuple[str, str]]:
     if found["labels"]:
         lines.append(("labels", safe(", ".join(f"{name}={value}" for name, value in found["labels"].items()))))
     if coordinator is not None:
-        lines.append(("coordinator", f"pid {coordinator['pid']}, epoch {coordinator['epoch']}"))
+        place = "" if coordinator["pid"] is None else f"pid {coordinator['pid']}, "
+        lines.append(("coordinator", f"{place}epoch {coordinator['epoch']}"))
     elif found["ended_us"] is None and found["status"] != "queued":
         lines.append(("coordinator", f"none: `wonder resume {found['run_id']}` goes on with it"))
     if found["error"] is not None:
@@ -196,6 +199,4 @@ def _summary(record: Any) -> dict[str, Any]:
 
 
 def _reader(storage: Any) -> Reader:
-    from wonder_ray.reading import Reader
-
-    return Reader(storage)
+    return open_reader(storage)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wonder_ray.addresses import check_reachable
 from wonder_ray.cli.carrying import (
     COMPLETED,
     FAILED,
-    RAY_ADDRESS,
     Begun,
     Where,
     carry_out,
+    check_ray,
     live_address,
     refuse_lonely_detach,
     storage_hint,
@@ -36,6 +34,7 @@ from wonder_ray.cli.options import (
     UntilWait,
     WorkflowName,
 )
+from wonder_ray.cli.reaching import code_folder, open_reader
 from wonder_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +72,6 @@ def run(
     """
     from wonder_ray.cli.flows import load_flow, parse_input, parse_labels, parse_object
     from wonder_ray.resources.schema import InputSchema
-    from wonder_ray.storage.layout import Layout
 
     where = Where(address, storage, json)
     refuse_lonely_detach(where, detach=detach)
@@ -83,13 +81,15 @@ def run(
     if input_ is None and definition.input is None and _reads_input(definition):
         raise InputError(f"workflow {definition.name!r} reads its input, and none is given: --input JSON, @file, or - for stdin")
     InputSchema.of(definition.name, definition.input).check(value)  # before anything is started
-    check_reachable(address or os.environ.get(RAY_ADDRESS))
-    flow = loaded.startable(Layout(storage).prepare().root)
+    check_ray(address)
 
-    def begin(client: Client) -> Begun:
-        return Begun(client.start(flow, value, key=key, trace=trace, labels=labels, runtime_env=environment))
+    with code_folder(storage) as root:
+        flow = loaded.startable(root)
 
-    carry_out(begin, where, watched=not detach, until_wait=until_wait)
+        def begin(client: Client) -> Begun:
+            return Begun(client.start(flow, value, key=key, trace=trace, labels=labels, runtime_env=environment))
+
+        carry_out(begin, where, watched=not detach, until_wait=until_wait)
 
 
 def _reads_input(definition: WorkflowDefinition) -> bool:
@@ -114,9 +114,8 @@ def resume(
     Exit codes as of `wonder run`.
     """
     from wonder_ray.cli.following import tell
-    from wonder_ray.reading import Reader
 
-    reader = Reader(storage)
+    reader = open_reader(storage)
     record = reader.record(run)
     if reader.is_settled(record):
         tell(record, str(reader.layout.root), json=json, hint=storage_hint(storage))

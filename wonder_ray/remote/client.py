@@ -116,7 +116,8 @@ class RemoteClient:
         Raises:
             WonderError: `runtime_env` is given, which brings code along; or the workflow's code is not registered at the server.
         """
-        name, version = (flow, None) if isinstance(flow, str) else (flow.name, self.register(flow, runtime_env))
+        _refuse_environment(runtime_env)
+        name, version = (flow, None) if isinstance(flow, str) else (flow.name, self.register(flow))
         body = {
             "workflow": name,
             "version": version,
@@ -131,10 +132,7 @@ class RemoteClient:
 
     def register(self, flow: Workflow | WorkflowDefinition, runtime_env: Mapping[str, Any] | None = None) -> str:
         """Register a workflow; its version. Its code stays here: the same code must have been registered on the cluster."""
-        if runtime_env:
-            raise WonderError(
-                "a runtime environment brings code along, which is not taken over HTTP: register the workflow there"
-            )
+        _refuse_environment(runtime_env)
 
         def put(definition: bytes) -> str:
             told = self.api.post("/v1/definitions", decode(definition))
@@ -172,3 +170,8 @@ class RemoteClient:
 
     def flush(self) -> None:
         """Nothing: the server puts events into files by itself, a run's at its end."""
+
+
+def _refuse_environment(runtime_env: Mapping[str, Any] | None) -> None:
+    if runtime_env:
+        raise WonderError("a runtime environment brings code along, which is not taken over HTTP: register the workflow there")

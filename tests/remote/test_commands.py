@@ -1,0 +1,133 @@
+"""`wonder --server URL`: the same commands, into the application in this process."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cli.conftest import invoke
+from tests.http.world import Api, approval
+from tests.remote.carrying import InProcess
+from wonder_ray.cli.reaching import SPEAKING
+from wonder_ray.definitions.files import dump_definition
+from wonder_ray.remote import client as remote
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Called
+
+URL = "http://test:8000"
+
+
+@pytest.fixture
+def api(storage: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
+    api = Api(storage)
+    monkeypatch.setattr(remote, "UrlTransport", lambda url: {URL: InProcess(api)}[url])
+    monkeypatch.setenv("WONDER_API_KEY", api.key)
+    return api
+
+
+def wonder(*args: object) -> Called:
+    found = invoke(*args, "--server", URL)
+    assert "Traceback" not in found.err
+    return found
+
+
+def test_a_run_is_started_looked_at_answered_and_done(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = tmp_path / "approval.json"
+    dump_definition(approval(), flow)
+    begun = wonder("run", flow, "--input", '{"amount": 5}', "--key", "monday", "--label", "team=x", "--detach", "--json")
+    assert begun.code == 0, begun.err
+    run_id = begun.json["run_id"]
+    assert begun.json["storage"] == URL
+    api.services.activate(run_id)
+
+    assert [(each["run_id"], each["coordinator_alive"]) for each in wonder("runs", "--json").lines] == [(run_id, None)]
+    assert run_id in wonder("runs").out
+    shown = wonder("show", "latest", "--json").json
+    assert (shown["status"], shown["key"], shown["labels"], shown["nodes"]) == (
+        "waiting", "monday", {"team": "x"}, {"ask": {"waiting_for_gate": 1}},
+    )  # fmt: skip
+    assert f"wonder answer {run_id} ask JSON --server {URL}" in wonder("show", run_id).out
+    assert f"wonder answer {run_id} ask JSON --server {URL}" in wonder("gates").out
+    monkeypatch.setenv("WONDER_SERVER", URL)
+    assert "--server" not in invoke("gates", run_id).out
+
+    assert wonder("answer", run_id, "ask", '"yes"', "--by", "ann", "--json").json["accepted"]
+    assert wonder("query", run_id, "state.answer").json == "yes"
+    assert wonder("update", run_id, "state.limit=5").out == f"run {run_id}: done\n"
+    assert wonder("pause", run_id, "--reason", "lunch").code == 0
+    assert wonder("resume", run_id, "--detach").code == 0
+    assert wonder("state", run_id, "--json").json["state"] == {"answer": "yes", "limit": 5}
+    assert wonder("signal", run_id, "paid", "--payload", "7").out == f"run {run_id}: delivered\n"
+    done = wonder("show", run_id)
+    assert "completed" in done.out
+    assert '{"answer":"yes","paid":7}' in done.out
+    late = wonder("signal", run_id, "paid")
+    assert (late.code, late.out) == (2, "")
+    assert "has ended" in late.err
+
+
+def test_histories_and_logs_are_read(api: Api) -> None:
+    run_id = api.start()
+    assert wonder("cancel", run_id).code == 0
+    expected = [row.event_type for row in api.services.read(run_id)]
+    for options in ([], ["--follow"], ["--after", "0"]):
+        assert [each["event_type"] for each in wonder("events", run_id, "--json", *options).lines] == expected
+    assert wonder("trace", run_id).out == ""
+    assert wonder("logs", run_id).code == 0
+    assert "name the run" in wonder("logs").err
+
+
+def test_forks_and_restarts_are_begun(api: Api) -> None:
+    run_id = api.start()
+    api.call("POST", f"/v1/runs/{run_id}/answers", {"gate": "ask", "answer": "yes"})
+    fork = wonder("fork", run_id, "--set", 'state.answer="no"', "--detach", "--json")
+    assert fork.code == 0, fork.err
+    assert fork.json["run_id"] != run_id
+    assert "nobody" in wonder("restart-from", run_id, "nobody", "--detach").err
+    for args in (("complete-group", run_id, "pages"), ("close-group", run_id, "pages"), ("add-members", run_id, "pages", "1")):
+        refused = wonder(*args)
+        assert refused.code == 2
+        assert "pages" in refused.err
+
+
+def test_a_workspace_is_administered(api: Api) -> None:
+    made = wonder("key", "create", "ci", "--scope", "runs:read", "--json").json
+    assert made["token"].startswith("wonder_")
+    assert "ci" in wonder("key", "list").out
+    assert wonder("key", "revoke", made["key_id"]).code == 0
+    assert wonder("project", "create", "search").code == 0
+    assert "search" in wonder("project", "list").out
+
+
+def test_who_has_no_key_is_told_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WONDER_API_KEY")
+    refused = wonder("runs")
+    assert refused.code == 2
+    assert "WONDER_API_KEY" in refused.err
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["sql", "select 1"], ["validate", "x"], ["replay", "latest"], ["workspace", "list"]]
+)
+def test_what_is_not_over_http_says_so(command: list[str]) -> None:
+    refused = invoke("--server", URL, *command)
+    assert refused.code == 2
+    assert "not over HTTP" in refused.err
+
+
+def test_the_server_stands_anywhere_and_is_forgotten(api: Api, storage: Path) -> None:
+    run_id = api.start()
+    for args in ([f"--server={URL}", "runs"], ["runs", f"--server={URL}"], ["--server", URL, "runs"]):
+        assert run_id in invoke(*args).out
+    assert "http" not in invoke("show", run_id, "--json", "--storage", storage).json["storage"]
+    assert "http://127.0.0.1:8000" in invoke("--server", "nowhere", "runs").err
+
+
+def test_every_command_that_speaks_is_one(api: Any) -> None:
+    help_text = invoke("--help").out
+    assert [command for command in sorted(SPEAKING) if not re.search(rf"^  {command} ", help_text, re.MULTILINE)] == []

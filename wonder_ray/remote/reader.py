@@ -1,0 +1,116 @@
+"""Looking at runs over HTTP, with the methods of a `Reader` of a storage folder."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import msgspec
+
+from wonder_ray.errors import WonderError
+from wonder_ray.logs.record import LogLine
+from wonder_ray.remote.records import run_record, waits
+from wonder_ray.state import TERMINAL_RUN, RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from wonder_ray.events.query import EventRow, TraceRow
+    from wonder_ray.planning.queries import Waiting
+    from wonder_ray.remote.client import Place, RemoteClient
+    from wonder_ray.resources.records import RunRecord
+
+UNFINISHED: Final = tuple(str(status) for status in RunStatus if status not in TERMINAL_RUN)
+RUNS_MAX: Final = 1_000
+LINES_MAX: Final = 1_000
+
+
+class RemoteReader:
+    """Looks at the runs of a workspace; see `Reader` for its methods.
+
+    Attributes:
+        layout: `layout.root` is the server's URL.
+        skipped: Nothing: what the server cannot read, it says.
+    """
+
+    def __init__(self, client: RemoteClient) -> None:
+        self._client = client
+        self.layout: Final[Place] = client.storage
+        self.skipped: Final[Mapping[str, str]] = MappingProxyType({})
+
+    def runs(self, *, status: str | None = None, workflow: str | None = None, limit: int = 50) -> list[RunRecord]:
+        """Runs, newest first."""
+        return self._client.runs(status=status, workflow=workflow, limit=limit)
+
+    def unfinished(self) -> list[RunRecord]:
+        """Every run of the workspace that has not ended, oldest first."""
+        return self._client.runs(status=UNFINISHED, limit=100 * RUNS_MAX)[::-1]
+
+    def record(self, ref: str) -> RunRecord:
+        """What the registry knows of a run."""
+        return self._client.find(ref)
+
+    def show(self, ref: str) -> dict[str, Any]:
+        """How a run stands, as JSON."""
+        found = self._client.run(ref).show(details=True)
+        found["waiting"] = [msgspec.structs.asdict(wait) for wait in waits(found["waiting"])]
+        found["coordinator"] = {"pid": None, "node": None, "epoch": found["epoch"], "placement": None} if found["live"] else None
+        return found | {"storage": self.layout.root}
+
+    def children(self, record: RunRecord) -> list[RunRecord]:
+        """The child runs of a run, newest first."""
+        return self._client.runs(parent=record.run_id, limit=RUNS_MAX)
+
+    def waiting(self, ref: str) -> list[tuple[RunRecord, Waiting]]:
+        """What a run and the runs below it wait for, as far as they have not ended: each wait with whose it is."""
+        found: list[tuple[RunRecord, Waiting]] = []
+        ids = [ref]
+        while ids:
+            told = self._client.run(ids.pop(0)).show(details=True)
+            record = run_record(told)
+            if not record.ended:
+                found += [(record, wait) for wait in waits(told["waiting"])]
+                ids += [child["run_id"] for child in told["children"]]
+        return found
+
+    def query(self, ref: str, expression: str) -> tuple[Any, None]:
+        """The value of an expression; after which event it is so, is not told."""
+        return self._client.run(ref).query(expression), None
+
+    def answered(self, _record: RunRecord, _key: str) -> None:
+        """Nothing: the server itself gives the first answer again."""
+
+    def events(self, ref: str, after: int = 0) -> list[EventRow]:
+        """A run's events."""
+        return list(self._client.run(ref).events(after=after))
+
+    def follow(self, ref: str, after: int = 0) -> Iterator[EventRow]:
+        """A run's events, and new ones as they come, until it has ended."""
+        return self._client.run(ref).events(after=after, follow=True)
+
+    def traces(self, ref: str, after: int = 0) -> list[TraceRow]:
+        """A run's trace events."""
+        return list(self._client.run(ref).trace(after=after))
+
+    def state(self, ref: str, at: int | None = None) -> dict[str, Any]:
+        """A run's state."""
+        return self._client.run(ref).state(at=at)
+
+    def is_settled(self, record: RunRecord) -> bool:
+        """Whether nothing is left to do for a run."""
+        return record.ended
+
+    def logs(
+        self, ref: str | None = None, *, where: str | None = None, limit: int = LINES_MAX, archive: bool = False, **filters: Any
+    ) -> list[LogLine]:
+        """The newest lines of the log of a run, oldest first."""
+        if ref is None:
+            raise WonderError("over HTTP the log of one run can be read: name the run")
+        if where is not None or archive:
+            raise WonderError("--where and --archive look into the storage folder, and not over HTTP: leave them out")
+        lines = self._client.run(ref).logs(limit=min(limit, LINES_MAX), **filters)
+        return [msgspec.convert(line, LogLine) for line in lines]
+
+    def replay(self, _ref: str) -> NoReturn:
+        """Not over HTTP."""
+        raise WonderError("wonder replay works on a storage folder, not over HTTP")
