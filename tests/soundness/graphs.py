@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
+from tests.cases.words import edge, node, workflow
 from tests.planning.graphs import nested
-from wonder_ray.definitions.models import ActionNode, TerminateNode
+from wonder_ray.definitions.models import ActionNode, Join, TerminateNode
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn
@@ -72,3 +74,38 @@ def _effects(draw: DrawFn, transition: Transition, names: list[str], groups: lis
     if kind == "open" and transition.group is not None:
         return {kind: True}
     return {}
+
+
+@st.composite
+def counted(draw: DrawFn) -> WorkflowDefinition:
+    """Fan-outs in fan-outs that one join of some of them counts, or the joins around them, or nobody."""
+    names = [f"n{i}" for i in range(draw(st.integers(2, 4)))]
+    sizes: list[dict[str, Any]] = [{}, {"spawn_count": 2}, {"spawn_count": 3}, {"foreach": "[1, 2, 3]"}, {"spawn_count": 4},
+                                   {"foreach": "input.list"}, {"foreach": "state.list"}, {"spawn_count": "input.n"}]  # fmt: skip
+    edges = []
+    groups = []
+    for i, (one, other) in enumerate(pairwise(names)):
+        group = f"g{i}" if i == 0 or draw(st.booleans()) else None
+        tolerated = draw(st.sampled_from([None, None, None, 1, 4])) if group else None
+        rest = draw(st.sampled_from(sizes))
+        when = draw(st.sampled_from([None, None, None, f"state.w{i}", "input.go"]))
+        edges.append(edge(one, other, group=group, tolerated_failures=tolerated, when=when, **rest))
+        if draw(st.integers(0, 3)) == 0:
+            edges.append(edge(one, other, group=group, tolerated_failures=tolerated))
+        if draw(st.integers(0, 4)) == 0:
+            edges.append(edge(other, other, max_iterations=draw(st.integers(1, 3)), spawn_count=draw(st.sampled_from([None, 2]))))
+        groups += [group] if group else []
+    last = names[-1]
+    for i, group in enumerate(reversed(groups)):
+        strategy = draw(st.sampled_from(["all", "any", "m_of_n", "m_of_n", "m_of_n"]))
+        needed: Any = draw(st.sampled_from([1, 2, 3, 4, 6, 9, "input.m", "state.m", "group.size", "group.size - 1"]))
+        m = needed if strategy == "m_of_n" else None
+        remaining = "absorb" if strategy == "all" else draw(st.sampled_from(["absorb", "cancel", "pass"]))
+        join = Join(over=group, strategy=strategy, m=m, remaining=remaining)  # type: ignore[arg-type] # checked by the model
+        edges.append(edge(last, f"j{i}", join=join))
+        if draw(st.integers(0, 3)) == 0:
+            opener = next(e.source for e in edges if e.group == group)
+            edges.append(edge(opener, f"j{i}", on=f"group_failed({group})"))
+        last = f"j{i}"
+    joins = [f"j{i}" for i in range(len(groups))]
+    return workflow([node(name) for name in (*names, *joins)], *edges, start=("n0",))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cases.words import all_of, edge, node, workflow
 from wonder_ray.soundness import check_soundness
-from wonder_ray.soundness.abstraction import SIZE_MAX
+from wonder_ray.soundness.counting import SIZE_MAX
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.models import WorkflowDefinition

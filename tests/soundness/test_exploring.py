@@ -16,6 +16,7 @@ from wonder_ray.coordinator.machine import Machine
 from wonder_ray.fold import new_state
 from wonder_ray.soundness import check_soundness
 from wonder_ray.soundness.abstraction import Abstract
+from wonder_ray.soundness.checking import EXACT
 from wonder_ray.soundness.copying import copy_live
 from wonder_ray.soundness.exploring import Exploration
 from wonder_ray.soundness.outcomes import OpenGroups, outcomes_of
@@ -30,8 +31,8 @@ UNMET = {"Deadlock", "JoinUnsatisfied", "GroupNotOpen"}
 
 
 def explored(definition: WorkflowDefinition, states_max: int, *, reduced: bool) -> Exploration:
-    abstract = Abstract(definition)
     opened = OpenGroups(definition)
+    abstract = Abstract(definition, opened, exact=EXACT)
     outcomes = outcomes_of(definition, abstract.graph, opened)
     reduction = Reduction(abstract.graph, outcomes, opened) if reduced else None
     seen = Exploration(abstract, outcomes, reduction=reduction, states_max=states_max)

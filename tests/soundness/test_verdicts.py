@@ -41,7 +41,9 @@ SOUND = {
     "split and join": split(edge("b", "j", join=all_of("g")), edge("c", "j", join=all_of("g"))),
     "any": split(edge("b", "j", join=any_of("g", "cancel")), edge("c", "j", join=any_of("g", "cancel"))),
     "two of two": split(edge("b", "j", join=m_of(2, "g")), edge("c", "j", join=m_of(2, "g"))),
-    "m by an expression": split(edge("b", "j", join=m_of("input.m", "g")), edge("c", "j", join=m_of("input.m", "g"))),
+    "m by the size of the group": split(
+        edge("b", "j", join=m_of("group.size - 1", "g")), edge("c", "j", join=m_of("group.size - 1", "g"))
+    ),
     "foreach": workflow("a b j", edge("a", "b", foreach="input", group="g"), edge("b", "j", join=all_of("g"))),
     "three of a spawned million": workflow(
         "a b j", edge("a", "b", spawn_count=10**6, group="g"), edge("b", "j", join=m_of(10**6, "g"))

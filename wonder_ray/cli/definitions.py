@@ -42,8 +42,9 @@ def validate(
 ) -> None:
     """Check a definition: every problem, with its node, field and mend. Exit code 2 when there are errors.
 
-    One without errors is explored: it is sound, or unsound (with an example), or that is unknown after the bound. Conditions
-    count as free there, so what is found may be impossible for reasons that lie in the data: it does not change the exit code.
+    One without errors is explored: it is sound, or unsound (with an example), or that is unknown: after the bound, or since data
+    decides. Conditions count as free there, so what is found may be impossible for reasons that lie in the data: it does not
+    change the exit code.
     """
     try:
         flows = _flows(file, name)
@@ -81,10 +82,11 @@ def _explore(flow: Workflow | WorkflowDefinition, bound: int | None) -> Soundnes
 
 
 def _print_soundness(result: Soundness) -> None:
-    for problem in result.problems:
-        typer.echo(f"unsound: {safe(problem.message)}")
-        for number, step in enumerate(problem.example, 1):
-            typer.echo(f"  {number:>3}. {safe(step)}")
+    for word, problems in (("unsound", result.problems), ("undecided", result.undecided)):
+        for problem in problems:
+            typer.echo(f"{word}: {safe(problem.message)}")
+            for number, step in enumerate(problem.example, 1):
+                typer.echo(f"  {number:>3}. {safe(step)}")
     count = f"{len(result.problems)} problems, " if result.problems else ""
     seen = result.reason or f"{result.states:,} states"
     typer.echo(f"{result.workflow}: {result.verdict} ({count}{seen})")

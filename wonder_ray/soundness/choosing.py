@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from wonder_ray.soundness.conditions import excludes
+from wonder_ray.definitions.expressions import compile_expression
+from wonder_ray.errors import ExpressionError
+from wonder_ray.soundness.conditions import excludes, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wonder_ray.soundness.conditions import Atom, Condition
+
+NEVER: Final = 1_000_000_000
+"""More than can ever arrive."""
 
 
 class Chooser:
@@ -24,11 +29,20 @@ class Chooser:
         self._known: Mapping[Atom, bool] = {}
         self.decided: dict[str, dict[Atom, bool]] = {}
         """Token -> what was decided when it was routed."""
+        self.said: list[tuple[Atom, bool]] = []
+        """What was answered of the run's input, kept or not."""
+        self.sizes: dict[tuple[str, str], int] = {}
+        """(Text, token) -> how many branches were made."""
+        self.broken: set[str] = set()
+        """The tokens whose expressions could not be evaluated."""
+        self.needed: list[int] = []
+        """What was answered where an `m` depends on data, in order."""
 
     def begin(self, script: Sequence[int], known: Mapping[Atom, bool]) -> None:
         """A turn begins; `known` is what has been assumed of the input before."""
         self._script, self._known = script, known
-        self.taken, self.learned, self.decided = [], {}, {}
+        self.taken, self.learned, self.decided, self.said = [], {}, {}, []
+        self.sizes, self.broken, self.needed = {}, set(), []
 
     def pick(self, options: int) -> int:
         """One of so many."""
@@ -70,7 +84,24 @@ class Chooser:
             if kept:
                 self.learned[atom] = value
         decided[atom] = value
+        if condition.of_input:
+            self.said.append((atom, value))
         return value is condition.holds
+
+    def size(self, count: FreeCount, token_id: str) -> int:
+        """How many branches there are."""
+        if (count.text, token_id) in self.sizes:
+            return self.sizes[count.text, token_id]
+        known = (s for s in count.sizes if count.atom(s) in self._known or count.atom(s) in self.learned)
+        size = next(known, None) if count.keeps else None
+        if size is None:
+            size = count.sizes[self.pick(len(count.sizes))]
+            if count.keeps:
+                self.learned[count.atom(size)] = True
+        if count.of_input:
+            self.said.append((count.atom(size), True))
+        self.sizes[count.text, token_id] = size
+        return size
 
 
 class FreeCondition:
@@ -96,30 +127,68 @@ class FreeCount:
 
     names: Final = frozenset[str]()
 
-    def __init__(self, text: str, sizes: Sequence[int], chooser: Chooser, *, as_list: bool) -> None:
+    def __init__(self, text: str, sizes: Sequence[int], chooser: Chooser, *, as_list: bool, keeps: bool) -> None:
+        """With `keeps`, what depends on the run's input only has one size in a run."""
         self.text = text
         self.sizes = sizes
+        self.of_input = names_in(text) == {"input"}
+        self.keeps = keeps and self.of_input
         self._as_list = as_list
         self._chooser = chooser
 
-    def evaluate(self, _scope: Mapping[str, Any]) -> Any:
+    def atom(self, size: int) -> Atom:
+        """What is known of the input once the size is."""
+        return ("size", self.text, f"{size:06}")
+
+    def evaluate(self, scope: Mapping[str, Any]) -> Any:
         """One of the sizes."""
-        size = self.sizes[self._chooser.pick(len(self.sizes))]
+        size = self._chooser.size(self, scope["token"]["id"])
         return [None] * size if self._as_list else size
 
 
-class FreeThreshold:
-    """In the place of an `m`: it may be met by what has arrived, or by more, as long as more can come."""
+class FreeFailure:
+    """In the place of what a node computes: it can be evaluated, or not."""
 
-    names: Final = frozenset({"state"})
+    names: Final = frozenset[str]()
 
     def __init__(self, text: str, chooser: Chooser) -> None:
         self.text = text
         self._chooser = chooser
 
-    def evaluate(self, scope: Mapping[str, Any]) -> int:
+    def evaluate(self, scope: Mapping[str, Any]) -> None:
+        """Nothing, or an `ExpressionError`."""
+        if self._chooser.pick(2):
+            self._chooser.broken.add(scope["token"]["id"])
+            msg = "it cannot be evaluated"
+            raise ExpressionError(msg)
+
+
+class FreeThreshold:
+    """In the place of an `m`: met by what has arrived, or asking for more, which may come or not.
+
+    One that only looks at the group is evaluated as it stands.
+    """
+
+    def __init__(self, text: str, chooser: Chooser) -> None:
+        self.text = text
+        self.names = frozenset(names_in(text))
+        self._chooser = chooser
+        self._exact = compile_expression(text, frozenset({"group"})) if self.names <= {"group"} else None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it depends on data."""
+        return self._exact is None
+
+    def evaluate(self, scope: Mapping[str, Any]) -> Any:
         """So many arrivals are needed."""
-        group = scope.get("group", {"arrived": 1, "active": 0})
-        if group["arrived"] == 0 and group["active"]:
-            return 1
-        return int(group["arrived"]) + (1 if group["active"] and self._chooser.pick(2) else 0)
+        group = scope.get("group", {"arrived": 1, "active": 0, "size": 1, "failures": 0})
+        if self._exact is not None:
+            return self._exact.evaluate({"group": group})
+        arrived, active = int(group["arrived"]), group["active"]
+        options = [arrived] if arrived or not active else []
+        options.append(arrived + 1)
+        if active and self.names <= {"input"}:
+            options.append(NEVER)  # which is seen at once
+        self._chooser.needed.append(options[self._chooser.pick(len(options))])
+        return self._chooser.needed[-1]

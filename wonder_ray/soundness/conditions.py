@@ -17,7 +17,7 @@ from wonder_ray.definitions.expressions import compile_expression
 from wonder_ray.errors import ExpressionError
 
 Atom = tuple[str, ...]
-"""`("==", left, right)`, `("<", left, right)`, or `("", text)`."""
+"""`("==", left, right)`, `("<", left, right)`, `("", text)`, or for a list or number of the input `("size", text, size)`."""
 _PIECES: Final = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(==|!=|<=|>=|&&|\|\||[<>?()\[\]{}])""")
 _COMPARED: Final = {"==": ("==", False, True), "!=": ("==", False, False), "<": ("<", False, True), ">=": ("<", False, False),
                     ">": ("<", True, True), "<=": ("<", True, False)}  # fmt: skip
@@ -67,6 +67,8 @@ def excludes(one: Atom, other: Atom) -> bool:
     >>> excludes(parse_condition("input.mode == 'a'").atom, parse_condition("input.mode == 'b'").atom)
     True
     """
+    if one[0] == other[0] == "size":
+        return one[1] == other[1] and one[2] != other[2]
     if one[0] != "==" or other[0] != "==" or one[1] != other[1] or one[2] == other[2]:
         return False
     return bool(_LITERAL.fullmatch(one[2]) and _LITERAL.fullmatch(other[2]))

@@ -11,7 +11,7 @@ from wonder_ray import workflow_events as ev
 from wonder_ray.fold import Folding
 from wonder_ray.soundness.conditions import Atom
 from wonder_ray.soundness.copying import Shape, Shapes, live_tokens
-from wonder_ray.soundness.findings import Finding, findings_of, is_unhandled, stuck
+from wonder_ray.soundness.findings import Finding, Key, findings_of, has_asked_too_much, is_unhandled, stuck
 from wonder_ray.soundness.stepping import Move, Stepper, from_outside, movable
 from wonder_ray.state import TERMINAL_RUN, RunStatus
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from wonder_ray.soundness.stepping import Stepped
     from wonder_ray.state import Token
 
-FAILURES_MAX: Final = 3
-"""So many failures that no node handles are explored one after the other."""
 WORK_OF_STATE: Final = 16
 """A bound of n states is also one of n times so much work: for wide states, and for steps that may come out in many ways."""
 WORK_OF_STEP: Final = 4
@@ -37,8 +35,8 @@ class Position(msgspec.Struct):
 
     state: Folding
     known: dict[Atom, bool]
-    failures: int
-    """Failures on the way that no node handled."""
+    blamed: bool
+    """Whether a failure on the way, that no node handled, explains that joins are not met."""
     parent: int | None
     move: Move
     depth: int
@@ -57,7 +55,7 @@ class Exploration:
     Attributes:
         states: How many states were seen.
         complete: Whether that was all.
-        found: (kind, place) -> what is wrong there, with the shortest way on which it was met.
+        found: What is wrong, with the shortest way on which it was met.
         reached: The nodes that ran.
         completes: Whether a run can complete.
     """
@@ -73,7 +71,7 @@ class Exploration:
     ) -> None:
         self.states = 0
         self.complete = False
-        self.found: dict[tuple[str, str], Found] = {}
+        self.found: dict[Key, Found] = {}
         self.reached: set[str] = set()
         self.completes = False
         self._abstract = abstract
@@ -128,8 +126,7 @@ class Exploration:
         """Let the work of a token end in every way; whether that left all other tokens as they were."""
         alone = True
         for outcome in self._outcomes[token.node_id]:
-            if outcome.error is None or self._positions[index].failures < FAILURES_MAX:
-                alone = self._step(index, Move(token.id, token.node_id, outcome)) and alone
+            alone = self._step(index, Move(token.id, token.node_id, outcome)) and alone
         return alone
 
     def _step(self, index: int, move: Move) -> bool:
@@ -151,29 +148,29 @@ class Exploration:
         before = None if parent is None else self._positions[parent]
         state = stepped.state
         self._work += WORK_OF_STEP + len(state.tokens) + len(state.groups)
-        failures = (0 if before is None else before.failures) + is_unhandled(stepped)
+        blamed = (before is not None and before.blamed) or is_unhandled(stepped)
         self.reached.update(e.node_id for e in stepped.events if isinstance(e, ev.TaskDispatched | ev.NodeCompleted))
-        for finding in findings_of(self._abstract.graph, stepped, blamed=failures > 0):
+        for finding in findings_of(self._abstract.graph, stepped, blamed=blamed):
             self._note(finding, parent, stepped.move)
+        blamed = blamed or has_asked_too_much(self._abstract.graph, stepped)
         if state.run.status in TERMINAL_RUN:
             self.completes = self.completes or state.run.status is RunStatus.COMPLETED
             return
         known = stepped.learned if before is None else before.known | stepped.learned
-        shape = (self._shapes(state).whole, failures, tuple(sorted(known.items())))
+        shape = (self._shapes(state).whole, blamed, tuple(sorted(known.items())))
         if shape in self._seen:
             return
         self._seen.add(shape)
         depth = 0 if before is None else before.depth + 1
-        self._positions.append(Position(state, known, failures, parent, stepped.move, depth))
+        self._positions.append(Position(state, known, blamed, parent, stepped.move, depth))
         self._queue.append(self.states)
         self.states += 1
 
     def _note(self, finding: Finding, index: int | None, last: Move | None) -> None:
-        key = (finding.kind, finding.place)
-        if key in self.found:
+        if finding.key in self.found:
             return
         moves = [] if last is None else [last]
         while index is not None:
             moves.append(self._positions[index].move)
             index = self._positions[index].parent
-        self.found[key] = Found(finding, moves[::-1])
+        self.found[finding.key] = Found(finding, moves[::-1])

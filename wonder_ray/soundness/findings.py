@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from wonder_ray import workflow_events as ev
-from wonder_ray.soundness.choosing import FreeCondition
+from wonder_ray.definitions.graph import INCOMING
+from wonder_ray.soundness.choosing import FreeCondition, FreeThreshold
 from wonder_ray.state import TERMINAL_RUN, RunStatus
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from wonder_ray.soundness.stepping import Stepped
     from wonder_ray.state import ErrorRecord, Token
 
+Key = tuple[str, str, bool]
 Kind = Literal["waits_for_ever", "mutex_deadlock", "left_behind", "never_joined", "never_runs", "never_completes"]
 KINDS: Final[tuple[Kind, ...]] = (
     "waits_for_ever", "mutex_deadlock", "never_completes", "never_runs", "left_behind", "never_joined",
@@ -34,6 +36,13 @@ class Finding(NamedTuple):
     place: str
     """The node or group it is about."""
     message: str
+    sure: bool = True
+    """False where it is for data to say, since an `m` depends on it."""
+
+    @property
+    def key(self) -> Key:
+        """What makes two findings one."""
+        return (self.kind, self.place, self.sure)
 
 
 def findings_of(graph: Graph, stepped: Stepped, *, blamed: bool) -> Iterator[Finding]:
@@ -42,7 +51,7 @@ def findings_of(graph: Graph, stepped: Stepped, *, blamed: bool) -> Iterator[Fin
     for event in stepped.events:
         match event:
             case ev.WorkflowFailed() if event.error.type in UNMET and not blamed:
-                yield _unmet(event.error, stepped)
+                yield _unmet(graph, event.error, stepped)
             case ev.GroupOpened() if event.name not in graph.group_joins:
                 message = f"group {event.name!r}, opened at {event.node_id!r}, is never joined"
                 yield Finding("never_joined", event.name, message)
@@ -55,9 +64,23 @@ def findings_of(graph: Graph, stepped: Stepped, *, blamed: bool) -> Iterator[Fin
 
 
 def is_unhandled(stepped: Stepped) -> bool:
-    """Whether a task failed in this step, and not its node but a group or the run took it."""
+    """Whether a node failed in this step, and not the node but a group or the run took it."""
     outcome = stepped.move.outcome
-    return outcome is not None and outcome.error is not None and any(isinstance(event, _TAKEN) for event in stepped.events)
+    failed = (outcome is not None and outcome.error is not None) or bool(stepped.broken)
+    return failed and any(isinstance(event, _TAKEN) for event in stepped.events)
+
+
+def has_asked_too_much(graph: Graph, stepped: Stepped) -> bool:
+    """Whether a group failed in this step since data asked for more arrivals than came: that explains what it leads to."""
+    return any(isinstance(event, ev.GroupFailed) and _asks_too_much(graph, event.error) for event in stepped.events)
+
+
+def _asks_too_much(graph: Graph, error: ErrorRecord) -> bool:
+    if error.type != "JoinUnsatisfied":
+        return False
+    joins = (*graph.group_joins.values(), *graph.incoming_joins.values())
+    at = [join for join in joins if join.node == error.node_id and (join.over == INCOMING or repr(join.over) in error.message)]
+    return any(isinstance(join.m, FreeThreshold) and join.m.is_free for join in at)
 
 
 def stuck(state_tokens: list[Token]) -> Finding:
@@ -66,12 +89,15 @@ def stuck(state_tokens: list[Token]) -> Finding:
     return Finding("waits_for_ever", nodes[0], f"{_listed(nodes)} can wait for ever: nothing else is left that could happen")
 
 
-def _unmet(error: ErrorRecord, stepped: Stepped) -> Finding:
+def _unmet(graph: Graph, error: ErrorRecord, stepped: Stepped) -> Finding:
     if error.type == "Deadlock":
         return _deadlock(error, stepped)
     node = error.node_id or ""
     if error.type == "GroupNotOpen":
         return Finding("waits_for_ever", node, f"{node!r} can lead to a join whose group is not open: {error.message}")
+    if _asks_too_much(graph, error):
+        message = f"the join at {node!r} fails where its m, which depends on data, asks for more arrivals than come"
+        return Finding("waits_for_ever", node, message, sure=False)
     return Finding("waits_for_ever", node, f"a join can wait for what never comes: {error.message}")
 
 

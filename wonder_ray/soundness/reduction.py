@@ -75,6 +75,8 @@ class Reduction:
             return False  # it makes a difference whether an effect comes before or after
         if failures and not self._handles_all(node):
             return False
+        if any(self._graph.nodes[at].output and not self._handles_all(at) for at in within):
+            return False  # it may fail, too
         if any(self._may_end(at) and self._open_groups.any_at(at, self._any_partial) for at in within):
             return False  # a join that counts may fail for it, and end others before they have begun
         return all(self._is_plain(edge) for edge in self._edges(node))

@@ -22,7 +22,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 class Soundness(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict.
 
-    `sound` when all was seen and nothing is wrong, `unsound` when something is (whether or not all was seen), else `unknown`.
+    `sound` when all was seen and nothing is wrong, `unsound` when something is (whether or not all was seen), else `unknown`:
+    not all was seen, or something is `undecided`.
     """
 
     workflow: str
@@ -34,5 +35,7 @@ class Soundness(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
     """Whether that was all there are."""
     reason: str | None = None
-    """Why not all was seen."""
+    """Why it is unknown, or not all was seen."""
     problems: tuple[Problem, ...] = ()
+    undecided: tuple[Problem, ...] = ()
+    """What may go wrong: data, or counts too large to be explored, decide whether it does."""

@@ -48,6 +48,14 @@ class Stepped(msgspec.Struct):
     """What was assumed of the run's input."""
     decided: dict[str, dict[Atom, bool]]
     """Token -> how its conditions came out."""
+    said: list[tuple[Atom, bool]]
+    """What was answered of the input."""
+    sizes: dict[tuple[str, str], int]
+    """(Text, token) -> how many branches it made."""
+    broken: set[str]
+    """The tokens whose expressions could not be evaluated."""
+    needed: list[int]
+    """How many arrivals data asked for, in order."""
 
 
 class Watch(Tracer):
@@ -100,7 +108,19 @@ class Stepper:
         self._machine.go_on_from(copied)
         self._machine.turn([_fact(copied, move)], now_us=0, room=lambda _node: ROOM)
         script = tuple(answer for answer, _ in self._chooser.taken)
-        return Stepped(move._replace(script=script), copied, self._watch.events, self._chooser.learned, self._chooser.decided)
+        chooser = self._chooser
+        move = move._replace(script=script)
+        return Stepped(
+            move,
+            copied,
+            self._watch.events,
+            chooser.learned,
+            chooser.decided,
+            chooser.said,
+            chooser.sizes,
+            chooser.broken,
+            chooser.needed,
+        )
 
 
 def movable(state: Folding) -> list[Token]:
