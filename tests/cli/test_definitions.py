@@ -117,13 +117,22 @@ def test_what_can_happen_in_a_run_is_explored(wonder: Call, tmp_path: Path) -> N
     found = wonder("validate", file, "--json")
     assert (found.code, found.json["ok"]) == (0, True)
     [told] = found.json["soundness"]
-    assert set(told) == {"workflow", "verdict", "states", "bound", "complete", "reason", "problems"}
+    assert set(told) == {"workflow", "verdict", "states", "bound", "complete", "reason", "problems", "undecided"}
     assert (told["verdict"], told["complete"]) == ("unsound", True)
     assert {problem["kind"] for problem in told["problems"]} == {"waits_for_ever", "left_behind"}
     lines = wonder("validate", file).out.splitlines()
     assert "unsound: a branch of group 'g' can end at 'b' without reaching its join at 'j'" in lines
     assert "    2. 'a' completes and goes on to 'b' and 'c'" in lines
     assert lines[-1] == "risky: unsound (2 problems, 5 states)"
+
+
+def test_what_data_decides_is_told_as_undecided(wonder: Call, tmp_path: Path) -> None:
+    file = tmp_path / "asking.yaml"
+    file.write_text(RISKY_YAML.replace("m: 2", "m: input.needed").replace(", when: input.x", ""), encoding="utf-8")
+    lines = wonder("validate", file).out.splitlines()
+    told = "the join at 'j' fails where its m, which depends on data, asks for more arrivals than come"
+    assert f"undecided: {told}" in lines
+    assert lines[-1] == f"risky: unknown ({told})"
 
 
 def test_exploring_has_a_bound_and_can_be_left_out(wonder: Call, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 Production planners run on a graph whose expressions are replaced by free choices, through all states that can come of it; states
 that differ only in ids and values are one, and independent tasks are taken in one order only. What is found comes with a shortest
-example, which can be played on the core move by move (where more than 3,000 branches had to be cut, with fewer of them). Where data
-or time decide, or counts that are too large to be explored, what may go wrong is *undecided*, and the verdict unknown. A definition
-is called sound under these assumptions:
+example, which can be played on the core move by move (where more than 3,000 branches had to be cut, with fewer of them). Where
+data or time decide, or counts that are too large to be explored, what may go wrong is *undecided*, and the verdict unknown. A
+definition is called sound under these assumptions:
 
 - tasks, gates, signals, timers and child runs end some time; failures happen only where the definition routes them, and explain
   that a join after them is not met; nobody gives commands, but closes open groups some time;
