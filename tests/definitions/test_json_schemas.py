@@ -34,7 +34,7 @@ def test_the_first_few_errors_are_told() -> None:
         ({"$ref": "#"}, UnusableSchemaError, "its schema refers to itself without end"),
         ({"$ref": "#/$defs/x"}, DanglingReferenceError, "its schema refers to '/\\$defs/x', which is not in it"),
         ({"$ref": "https://example.org/schema"}, DanglingReferenceError, "'https://example.org/schema', which is not in it"),
-        ({"pattern": "("}, UnusableSchemaError, "its schema has a pattern that is no regular expression of Python"),
+        ({"pattern": "("}, UnusableSchemaError, "its schema has a pattern that cannot be used"),
     ],
 )
 def test_what_cannot_be_judged_is_told_as_such(schema: dict[str, Any], kind: type[Exception], message: str) -> None:

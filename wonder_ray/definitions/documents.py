@@ -97,7 +97,7 @@ def parse_yaml(text: str) -> Any:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
         msg = f"{line}not a YAML text: {error.problem or error.context}"
         raise DefinitionError(msg) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeEncodeError) as error:  # a lone surrogate
         msg = f"not a YAML text: {error}"
         raise DefinitionError(msg) from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from wonder_ray.definitions.checks.references import MISSING, below, endless, every_below, resolve
 from wonder_ray.definitions.limits import SCHEMA_BYTES_MAX
 from wonder_ray.definitions.models import GateNode, SignalNode
+from wonder_ray.definitions.patterns import problem_of
 from wonder_ray.errors import PayloadError
 from wonder_ray.values import canonical
 
@@ -147,7 +147,7 @@ def _values(schema: dict[str, Any], place: Place) -> Iterator[Finding]:
 def _properties(schema: dict[str, Any], place: Place) -> Iterator[Finding]:
     properties = schema.get("properties", {})
     closed = schema.get("additionalProperties") is False
-    closed = closed and not schema.get("patternProperties")  # matching a stranger's patterns could take for ever
+    closed = closed and not schema.get("patternProperties")  # what patterns take is told when a value comes
     for i, name in enumerate(schema.get("required", [])):
         at = (*place, "required", i)
         if properties.get(name) is False:
@@ -161,14 +161,13 @@ def _properties(schema: dict[str, Any], place: Place) -> Iterator[Finding]:
 
 
 def _patterns(schema: dict[str, Any], place: Place) -> Iterator[Finding]:
-    """Patterns that Python cannot read would only fail when a value comes."""
+    """Patterns that cannot be matched would only fail when a value comes."""
     patterns = [((*place, "pattern"), schema["pattern"])] if "pattern" in schema else []
     patterns += [((*place, "patternProperties", pattern), pattern) for pattern in schema.get("patternProperties", {})]
     for at, pattern in patterns:
-        try:
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            yield at, f"{pattern[:80]!r} is no regular expression of Python: {error}", "correct it"
+        if (problem := problem_of(pattern)) is not None:
+            message = f"{pattern[:80]!r} is no regular expression that can be matched in bounded time: {problem}"
+            yield at, message, "correct it (there is no lookaround and no backreference)"
 
 
 def _types(schema: dict[str, Any]) -> list[str]:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from wonder_ray.definitions.limits import NODES_MAX, TRANSITIONS_MAX
 from wonder_ray.definitions.models import ActionNode, StepsNode, SubworkflowNode, TaskNode
+from wonder_ray.ids import NAME_PATTERN
 
 if TYPE_CHECKING:
     from wonder_ray.definitions.checks.problems import Place
     from wonder_ray.definitions.checks.survey import Survey
 
-_ACTION = re.compile(r"[^\s:]{1,500}(?::[^\s:]{1,500})?")
+_MODULE = r"[\w\-]{1,128}(?:\.[\w\-]{1,128}){0,32}"  # a file's name need not be an identifier
+_QUALNAME = r"[^\W\d]\w{0,127}(?:\.[^\W\d]\w{0,127}){0,16}"
+_ACTION = re.compile(rf"{_MODULE}:{_QUALNAME}|{NAME_PATTERN.pattern}")
 _BUNDLE = re.compile(r"[0-9a-f]{64}")
 _REACHED_SHOWN_MAX = 20
 
