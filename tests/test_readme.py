@@ -49,6 +49,19 @@ def test_a_snippet_that_defines_something_defines_it(snippet: str) -> None:
         assert flow.definition().nodes
 
 
+def test_the_guide_to_secrets_and_keys_works(tmp_path: Path) -> None:
+    shown = [command.split()[1:] for command in CONSOLE if command.startswith(("wonder secret", "wonder key", "wonder doctor"))]
+    assert len(shown) == 4
+    for words in sorted(shown, key=lambda words: words[0] == "doctor"):
+        result = wonder(*words, folder=tmp_path)
+        assert result.returncode == (1 if "fail " in result.stdout else 0), result.stderr
+    found = json.loads(wonder("doctor", "--json", folder=tmp_path).stdout)
+    looked_at = {check["name"] for check in found["checks"]}
+    told = re.findall(r"^\| (`auth`.*?|`files`.*?|`keys`) \|", README, re.MULTILINE)
+    assert len(told) == 3
+    assert set(re.findall(r"`([^`]+)`", " ".join(told))) <= looked_at
+
+
 def test_every_command_shown_exists() -> None:
     shown = {command.split()[1] for command in CONSOLE if command.startswith("wonder ")}
     listed = set(re.findall(r"`wonder ([\w-]+)", README))
