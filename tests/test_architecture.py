@@ -126,6 +126,8 @@ LIBRARY_PLACES: Final = {
     "cryptography": ("resources/*",),  # secrets that the registry keeps; everybody else only names them
     "cel_expr_python": ("definitions/*",),  # one wrapper bounds size and cost of every expression
     "cloudpickle": ("bundles/*", "executor/*"),  # only user code is ever pickled
+    "pickle": ("bundles/pickling.py",),
+    "marshal": (),
     "pydantic": ("definitions/*", "http/*", "resources/*", "settings.py", "cli/*", "examples/*"),  # edges, never hot paths
     "fastapi": ("http/*",),
     "starlette": ("http/*",),

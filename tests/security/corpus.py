@@ -160,7 +160,8 @@ def cases(folder: Path, seed: int = 7) -> Iterator[Case]:
     """All of them; `folder` is a storage folder with runs in it (`tests.cli.prepared`)."""
     chance = random.Random(seed)
     yield from _ids(folder, chance)
-    yield from _registry(folder)
+    yield from registry_cases(ResourcesService(":memory:"))
+    yield from _of("logs: SQL", SQL, LogReader(folder).sql)
     yield from _texts()
     yield from _json(folder)
     yield from _urls(chance)
@@ -187,8 +188,8 @@ def _ids(folder: Path, chance: random.Random) -> Iterator[Case]:
     yield from _of("bundle", [*IDS, *paths[:20], "A" * 64, "g" * 64, "a" * 63], bundles.path)
 
 
-def _registry(folder: Path) -> Iterator[Case]:
-    service = ResourcesService(":memory:")
+def registry_cases(service: ResourcesService) -> Iterator[Case]:
+    """At the doors of a registry that is empty."""
     service.put_definition(b'{"name":"w","nodes":[]}')
     names = [name for name in IDS if name]  # an empty run means nothing, and finds nothing
     yield from _of("registry: run", names, service.get_run)
@@ -203,7 +204,6 @@ def _registry(folder: Path) -> Iterator[Case]:
     labels = [{"a": "\0"}, {"\0": "a"}, {"a": "\ud800"}, {"a": "x" * 300}, {f"l{n}": "" for n in range(100)}]
     yield from _of("registry: labels", labels, lambda given: service.start_run(StartRequest(workflow_name="w", labels=given)))
     yield from _of("registry: cursor", [name for name in IDS if name], lambda cursor: service.list_runs(cursor=cursor))
-    yield from _of("logs: SQL", SQL, LogReader(folder).sql)
 
 
 def _texts() -> Iterator[Case]:
