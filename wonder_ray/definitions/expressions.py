@@ -33,9 +33,10 @@ cut at a NUL (an error here), maps are walked in an order that changes with the 
 `.map(s, s + s)` double a value without limit (refused here).
 
 **Limits**: text 4,096 characters; nesting 32; 9,999 steps of comprehensions per evaluation (fan out with `foreach`, or use an
-action); a value that could hold its parts over 10,000 times is refused. `map` and `filter` take quadratic time in the library:
-20 ms for 1,000 elements, 0.2 s for 3,000, 4 s for 10,000. Integers have 64 bits. Not bounded: the memory of joining large strings
-in a comprehension; definitions are written by the owner of the cluster, and inputs are limited elsewhere.
+action); a value that could hold its parts over 10,000 times is refused. `map` and `filter` take quadratic time and memory in the
+library: 20 ms for 1,000 elements, 0.2 s and 150 MB for 3,000, up to 4 s and 1.6 GB for the 9,999 that there may be. Integers have
+64 bits. Not bounded: the memory of joining large strings in a comprehension; definitions are written by the owner of the cluster,
+and inputs are limited elsewhere.
 """
 
 from __future__ import annotations
