@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -50,6 +52,8 @@ print("the flow is imported")
 """
 PYTHON_CLIENT = """
 import sys
+import urllib.error
+import urllib.request
 import wonder_ray as wonder
 from words_to_count import words
 
@@ -86,6 +90,43 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster_with_dashboard(tmp_path_factory.mktemp("cluster") / "storage") as started:
         yield started
+
+
+PROBES: Final = (
+    *(("GET", path) for path in ("/api/jobs/", "/api/version", "/api/v0/actors", "/api/v0/nodes", "/api/v0/logs?node_id=x")),
+    *(("GET", path) for path in ("/nodes?view=summary", "/api/cluster_status", "/api/serve/applications/", "/logical/actors")),
+    *(("GET", path) for path in ("/worker/traceback?pid=1", "/task/traceback", "/worker/cpu_profile?pid=1&ip=127.0.0.1")),
+    *(("POST", "/api/jobs/"), ("PUT", "/api/serve/applications/"), ("PUT", "/api/packages/gcs/_ray_pkg_x.zip")),
+    ("GET", "/api/actors/kill?actor_id=x&force_kill=true"),
+)
+"""What runs code, or tells of it."""
+
+
+def probe(dashboard: str, method: str, path: str, token: str | None) -> int:
+    """The status that a stranger is answered with."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    asked = urllib.request.Request(dashboard + path, b"{}" if method != "GET" else None, headers, method=method)
+    try:
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        return refused.code
+
+
+def probe_as_driver(cluster: Cluster, setting: str) -> str:
+    """What the cluster's own port says to who asks it for what drivers ask for."""
+    code = f"""
+from ray._raylet import GcsClient
+try:
+    print("in:", GcsClient(address={cluster.gcs!r}).internal_kv_keys(b"", None, timeout=10))
+except Exception as error:
+    print(error)
+"""
+    name, _, value = setting.partition("=")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=cluster.env | {name: value}, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.stdout + done.stderr
 
 
 def submit(cluster: Cluster, project: Path, *args: object) -> subprocess.CompletedProcess[str]:
@@ -184,6 +225,19 @@ def test_another_token_is_refused(cluster: Cluster, project: Path) -> None:
         assert refused.returncode == 2
         assert "RAY_AUTH_TOKEN" in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(("token", "status"), [(None, 401), ("0" * 64, 403)], ids=["no token", "another token"])
+def test_probes_of_the_dashboard_are_refused(cluster: Cluster, token: str | None, status: int) -> None:
+    answers = {f"{method} {path}": probe(cluster.dashboard, method, path, token) for method, path in PROBES}
+    assert answers == dict.fromkeys(answers, status)
+    assert probe(cluster.dashboard, "GET", "/api/version", cluster.env["RAY_AUTH_TOKEN"]) == 200
+
+
+def test_a_probe_of_the_port_of_drivers_is_refused(cluster: Cluster) -> None:
+    found = {env: probe_as_driver(cluster, env) for env in ("RAY_AUTH_MODE=disabled", "RAY_AUTH_TOKEN=" + "0" * 64, "A=own")}
+    assert found.pop("A=own").startswith("in:"), "the probe itself works"
+    assert all("Unauthenticated" in said and "in:" not in said for said in found.values()), found
 
 
 @pytest.mark.slow
