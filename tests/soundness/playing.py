@@ -7,6 +7,7 @@ off the events, by rules of its own.
 from __future__ import annotations
 
 import random
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,7 +19,7 @@ from wonder_ray.errors import ExpressionError
 from wonder_ray.planning import facts
 from wonder_ray.soundness.abstraction import Abstract
 from wonder_ray.soundness.checking import SHOWN_MAX, Check, Evidence
-from wonder_ray.soundness.conditions import names_in, parse_condition, subject
+from wonder_ray.soundness.conditions import Condition, names_in, parse_condition, parts_of, subject
 from wonder_ray.soundness.timing import durations, schedule
 from wonder_ray.state import TERMINAL_RUN, ErrorRecord
 
@@ -63,17 +64,33 @@ class Answers:
         if condition.constant is not None:
             self.when[edge.id, token_id] = condition.constant
         elif self._chance is not None:
-            self.when[edge.id, token_id] = self._atom(condition, token_id) is condition.holds
+            self.when[edge.id, token_id] = self._truth(condition, token_id)
         return self.when[edge.id, token_id]
 
-    def _atom(self, condition: Any, token_id: str) -> bool:
-        """By chance: once per run for what is asked of the input; of the literals that a value is compared to, only one is it."""
+    def _truth(self, condition: Condition, token_id: str) -> bool:
+        if condition.constant is not None:
+            return condition.constant
+        parts = None if condition.atom[0] else parts_of(condition.atom[1])
+        if parts is not None:
+            truths = [self._truth(part, token_id) for part in parts[1]]
+            return (any(truths) if parts[0] == "||" else all(truths)) is condition.holds
+        return self._atom(condition, token_id) is condition.holds
+
+    def _atom(self, condition: Condition, token_id: str) -> bool:
+        """By chance: once per run for what is asked of the input; what is compared has one value."""
         assert self._chance is not None
+        operator, *sides = condition.atom
         about = (subject(condition.atom), None if condition.of_input else token_id)
-        if condition.atom[0] == "==":
-            equal = self._said.setdefault(about, self._chance.choice([condition.atom[2], None]))
-            return bool(equal == condition.atom[2])
-        return bool(self._said.setdefault(about, self._chance.random() < 0.5))
+        if about[0][0] != "of":
+            return bool(self._said.setdefault(about, self._chance.random() < 0.5))
+        literal = next(side for side in sides if side != about[0][1])
+        if re.fullmatch(r"-?[0-9.]+", literal):
+            value = self._said.setdefault(about, float(literal) + self._chance.choice([-1, -0.5, 0, 0.5, 1]))
+            if not isinstance(value, float):
+                return False
+            compared = [value if side == about[0][1] else float(side) for side in sides]
+            return compared[0] < compared[1] if operator == "<" else compared[0] == compared[1]
+        return bool(self._said.setdefault(about, self._chance.choice([literal, None])) == literal)
 
     def size(self, text: str, token_id: str) -> int:
         """How many branches a token's fan-out has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wonder_ray.soundness.conditions import excludes, parse_condition
+from wonder_ray.soundness.conditions import are_possible, parse_condition, pieces
 
 
 @pytest.mark.parametrize(
@@ -48,17 +48,49 @@ def test_what_is_more_than_one_comparison_stands_for_itself(one: str, other: str
     assert parse_condition(one).atom != parse_condition(other).atom
 
 
-def test_a_value_is_not_equal_to_two_literals() -> None:
-    def excluded(one: str, other: str) -> bool:
-        return excludes(parse_condition(one).atom, parse_condition(other).atom)
+@pytest.mark.parametrize(
+    ("texts", "possible"),
+    [
+        (("input.mode == 'a'", "input.mode == 'b'"), False),
+        (("state.n == 1", "state.n == 2"), False),
+        (("state.n == 1", "state.n == 1.0"), True),
+        (("state.n == true", "state.n == null"), False),
+        (("input.mode == 'a'", "input.mode == 'a'"), True),
+        (("input.mode == 'a'", "input.kind == 'b'"), True),
+        (("input.mode == state.a", "input.mode == state.b"), True),
+        (("state.n < 1", "state.n < 2"), True),
+        (("state.n < 1", "state.n >= 2"), False),
+        (("state.n < 2", "state.n >= 1"), True),
+        (("state.n <= 1", "state.n >= 1"), True),
+        (("state.n <= 1", "state.n >= 1", "state.n != 1"), False),
+        (("state.n < 1", "state.n >= 1"), False),
+        (("1 > state.n", "state.n > 1"), False),
+        (("state.n == 3", "state.n > 3"), False),
+        (("state.n == 3", "state.n >= 3"), True),
+        (("state.n == 'x'", "state.n >= 3"), True),
+        (("state.n == 3", "state.n != 3"), False),
+        (("state.n < 'b'", "state.n > 'c'"), True),
+    ],
+)
+def test_what_is_said_of_one_value_may_be_impossible(texts: tuple[str, ...], possible: bool) -> None:
+    found = [parse_condition(text) for text in texts]
+    assert are_possible((condition.atom, condition.holds) for condition in found) is possible
 
-    assert excluded("input.mode == 'a'", "input.mode == 'b'")
-    assert excluded("state.n == 1", "state.n == 2")
-    assert excluded("state.n == true", "state.n == null")
-    assert not excluded("input.mode == 'a'", "input.mode == 'a'")
-    assert not excluded("input.mode == 'a'", "input.kind == 'b'")
-    assert not excluded("input.mode == state.a", "input.mode == state.b")
-    assert not excluded("state.n < 1", "state.n < 2")
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("state.a && state.b", 2),
+        ("state.a || state.b && state.c", 3),
+        ("!(state.a && state.b)", 2),
+        ("(state.a || state.b) && state.c < 3", 3),
+        ("state.a ? state.b || state.c : state.d", 1),
+        ("state.a == 'x && y'", 1),
+        ("state.list.exists(x, x > 1 && x < 3)", 1),
+    ],
+)
+def test_what_is_put_together_is_taken_apart(text: str, parts: int) -> None:
+    assert len(pieces(parse_condition(text))) == parts
 
 
 @pytest.mark.parametrize(

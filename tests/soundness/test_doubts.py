@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cases.words import all_of, append, edge, m_of, node, workflow
+from tests.cases.words import all_of, any_of, append, edge, m_of, node, workflow
 from tests.soundness.test_verdicts import split, verdict
 from wonder_ray.definitions.models import ComputeNode, TimerNode
 from wonder_ray.soundness import check_soundness
@@ -204,3 +204,38 @@ def test_what_time_does_comes_in_the_order_of_time() -> None:
     assert found.problems == ()
     assert (found.verdict, {p.place for p in found.undecided}) == ("unknown", {"slow", "g"})
     assert ("left_behind", "slow") in [(p.kind, p.place) for p in check_soundness(race(10, 5)).problems]
+
+
+# --- conditions of one value ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("low", "middle", "high", "sound"), [
+    ("state.n < 3", "state.n >= 3 && state.n < 10", "state.n >= 10", True),
+    ("state.n < 3", "state.n >= 3 && state.n < 10", "state.n > 10", False),
+    ("state.m == 'a'", "state.m == 'b'", "!(state.m == 'a' || state.m == 'b')", True),
+    ("state.m == 'a'", "state.m == 'b'", "state.m != 'a' || state.m != 'b'", True),
+])  # fmt: skip
+def test_conditions_that_leave_nothing_out(low: str, middle: str, high: str, sound: bool) -> None:
+    definition = workflow(
+        "a b x y z j",
+        edge("a", "b", group="g"),
+        *(edge("b", target, when=when) for target, when in zip("xyz", (low, middle, high), strict=True)),
+        *(edge(target, "j", join=any_of("g")) for target in "xyz"),
+    )
+    found = check_soundness(definition)
+    assert (found.verdict, "left_behind" in {problem.kind for problem in found.problems}) == (
+        ("sound", False) if sound else ("unsound", True)
+    )
+
+
+def test_an_m_of_the_input_is_one_number() -> None:
+    """What it asked of one group it asks of the next one, too."""
+    definition = workflow(
+        "a b c j k",
+        edge("a", "b", group="g", spawn_count=2),
+        edge("b", "c", group="h", foreach="input.list", when="state.w"),
+        edge("c", "j", join=m_of("input.m", "h")),
+        edge("j", "k", join=any_of("g", "cancel")),
+    )
+    kinds = {(problem.kind, problem.place) for problem in check_soundness(definition).problems}
+    assert ("left_behind", "b") in kinds

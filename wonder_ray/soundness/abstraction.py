@@ -15,7 +15,7 @@ import msgspec
 from wonder_ray.definitions.graph import Edge, Graph, compile_graph
 from wonder_ray.definitions.targets import parse_target
 from wonder_ray.soundness.choosing import Chooser, FreeCondition, FreeCount, FreeFailure, FreeThreshold
-from wonder_ray.soundness.conditions import names_in, parse_condition, subject
+from wonder_ray.soundness.conditions import names_in, parse_condition, pieces, subject
 from wonder_ray.soundness.counting import Counts
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Abstract:
         self.counts = Counts(definition, open_groups, exact)
         self.keeps_all = keeps_all
         bare = compile_graph(_stripped(definition))
-        asked = (parse_condition(t.when) for t in definition.transitions if t.when is not None)
+        asked = (one for t in definition.transitions if t.when is not None for one in pieces(parse_condition(t.when)))
         often = Counter(subject(condition.atom) for condition in asked if condition.of_input)
-        self._kept = {about for about, count in often.items() if keeps_all or count > 1}
+        self.chooser.kept |= {about for about, count in often.items() if keeps_all or count > 1}
         edges = tuple(self._edge(i, bare.edges[i], t) for i, t in enumerate(definition.transitions))
         fallible = open_groups.fallible(definition)
         nodes = {name: self._free(node) if name in fallible else _as_work(node) for name, node in bare.nodes.items()}
@@ -83,10 +83,7 @@ class Abstract:
     def _edge(self, i: int, edge: Edge, t: models.Transition) -> Edge:
         fields: dict[str, Any] = {}
         if t.when is not None:
-            condition = parse_condition(t.when)
-            fields["when"] = FreeCondition(
-                t.when, condition, self.chooser, kept=condition.of_input and subject(condition.atom) in self._kept
-            )
+            fields["when"] = FreeCondition(t.when, parse_condition(t.when), self.chooser)
         said = self.counts.explored.get(i)
         if t.foreach is not None:
             sizes = self.counts.free_sizes(t) if said is None else (said,)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wonder_ray.definitions.expressions import compile_expression
 from wonder_ray.errors import ExpressionError
-from wonder_ray.soundness.conditions import excludes, names_in
+from wonder_ray.soundness.conditions import are_possible, names_in, parts_of, subject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +21,8 @@ class Chooser:
     """Answers what a turn asks, from a script of answers and then always the first, and notes what else there was."""
 
     def __init__(self) -> None:
+        self.kept: set[Atom] = set()
+        """What is asked of the input and answered once for the whole run."""
         self.taken: list[tuple[int, int]] = []
         """(answer, how many there were), in order."""
         self.learned: dict[Atom, bool] = {}
@@ -64,29 +66,43 @@ class Chooser:
         script[-1] += 1
         return script
 
-    def holds(self, condition: Condition, token_id: str, *, kept: bool) -> bool:
-        """Whether a condition is met, for a token that is routed: what is decided once, stands for all its transitions.
-
-        Args:
-            condition: What is asked.
-            token_id: For whom.
-            kept: Whether the answer is kept for the whole run: it is about the input, and is asked elsewhere, too.
-        """
+    def holds(self, condition: Condition, token_id: str) -> bool:
+        """Whether a condition is met, for a token that is routed: what is decided once, stands for all its transitions."""
+        if condition.constant is not None:
+            return condition.constant
         decided = self.decided.setdefault(token_id, {})
         atom = condition.atom
-        value = decided.get(atom)
-        if value is None and kept:
-            value = self.learned.get(atom, self._known.get(atom))
-        if value is None:
-            others = (*decided.items(), *((*self._known.items(), *self.learned.items()) if kept else ()))
-            excluded = any(truth and excludes(atom, other) for other, truth in others)
-            value = False if excluded else self.pick(2) == 0
-            if kept:
-                self.learned[atom] = value
-        decided[atom] = value
+        if atom not in decided:
+            parts = None if atom[0] else parts_of(atom[1])
+            if parts is None:
+                decided[atom] = self._decide(condition, decided)
+            else:
+                together = any if parts[0] == "||" else all
+                decided[atom] = together(self.holds(part, token_id) for part in parts[1])
+        return decided[atom] is condition.holds
+
+    def _decide(self, condition: Condition, decided: Mapping[Atom, bool]) -> bool:
+        """One of the answers that are possible beside all that was answered before."""
+        atom = condition.atom
+        about = subject(atom)
+        is_kept = condition.of_input and about in self.kept
+        before = [*decided.items(), *((*self._known.items(), *self.learned.items()) if is_kept else ())]
+        related = [(other, value) for other, value in before if subject(other) == about]
+        answers = [value for value in (True, False) if are_possible([*related, (atom, value)])]
+        value = answers[self.pick(len(answers))]
+        if is_kept:
+            self.learned[atom] = value
         if condition.of_input:
             self.said.append((atom, value))
-        return value is condition.holds
+        return value
+
+    def asks_more(self, text: str, arrivals: int) -> bool:
+        """Whether an `m` that depends on the input only asks for more than so many arrivals; once for the whole run."""
+        atom = ("<", str(arrivals), text)
+        related = [(a, v) for a, v in (*self._known.items(), *self.learned.items()) if subject(a) == subject(atom)]
+        answers = [value for value in (False, True) if are_possible([*related, (atom, value)])]
+        self.learned[atom] = value = answers[self.pick(len(answers))]
+        return value
 
     def size(self, count: FreeCount, token_id: str) -> int:
         """How many branches there are."""
@@ -109,17 +125,14 @@ class FreeCondition:
 
     names: Final = frozenset[str]()
 
-    def __init__(self, text: str, condition: Condition, chooser: Chooser, *, kept: bool) -> None:
+    def __init__(self, text: str, condition: Condition, chooser: Chooser) -> None:
         self.text = text
         self.condition = condition
-        self.kept = kept
         self._chooser = chooser
 
     def evaluate_bool(self, scope: Mapping[str, Any]) -> bool:
         """True or false."""
-        if self.condition.constant is not None:
-            return self.condition.constant
-        return self._chooser.holds(self.condition, scope["token"]["id"], kept=self.kept)
+        return self._chooser.holds(self.condition, scope["token"]["id"])
 
 
 class FreeCount:
@@ -186,9 +199,18 @@ class FreeThreshold:
         if self._exact is not None:
             return self._exact.evaluate({"group": group})
         arrived, active = int(group["arrived"]), group["active"]
+        if self.names <= {"input"}:
+            return self._noted(self._of_input(arrived, active))
         options = [arrived] if arrived or not active else []
         options.append(arrived + 1)
-        if active and self.names <= {"input"}:
-            options.append(NEVER)  # which is seen at once
-        self._chooser.needed.append(options[self._chooser.pick(len(options))])
-        return self._chooser.needed[-1]
+        return self._noted(options[self._chooser.pick(len(options))])
+
+    def _of_input(self, arrived: int, active: int) -> int:
+        """The same for all groups and times of a run."""
+        if (arrived or not active) and not self._chooser.asks_more(self.text, arrived):
+            return arrived
+        return NEVER if active and self._chooser.asks_more(self.text, NEVER) else arrived + 1
+
+    def _noted(self, needed: int) -> int:
+        self._chooser.needed.append(needed)
+        return needed

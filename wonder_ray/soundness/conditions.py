@@ -1,7 +1,8 @@
 """What conditions have to do with each other, told from their texts: which are the same, opposites, or exclude each other.
 
 A condition is an *atom* that must hold, or must not. `x >= 3` is the atom `x < 3` that must not hold, so that it and `x < 3` are
-never both true. Of `mode == 'a'` and `mode == 'b'` at most one is. All other conditions are free: each may be true or false.
+never both true. Of `mode == 'a'` and `mode == 'b'` at most one is, and `x < 3` holds only where `x < 5` does. What `&&` and `||`
+put together is as its parts are. All other conditions are free: each may be true or false.
 
 >>> parse_condition("!(state.n < 3)") == parse_condition("state.n >= 3")
 True
@@ -11,10 +12,13 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wonder_ray.definitions.expressions import compile_expression
 from wonder_ray.errors import ExpressionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 Atom = tuple[str, ...]
 """`("==", left, right)`, `("<", left, right)`, `("", text)`, or for a list or number of the input `("size", text, size)`."""
@@ -52,26 +56,88 @@ def parse_condition(text: str) -> Condition:
     return Condition(atom, holds, constant, names == {"input"})
 
 
+@lru_cache(maxsize=4096)
+def parts_of(text: str) -> tuple[str, tuple[Condition, ...]] | None:
+    """`&&` or `||`, and the conditions that it puts together; None for all else.
+
+    >>> parts_of("state.a && state.b < 3")[0]
+    '&&'
+    """
+    top = [(match[0], match.span()) for match, depth in _operators(text) if depth == 0]
+    if "?" in _STRING.sub("", text):
+        return None  # one of two, which is not looked into
+    for operator in ("||", "&&"):
+        at = [span for found, span in top if found == operator]
+        if at:
+            begins, ends = [0, *(end for _, end in at)], [*(begin for begin, _ in at), len(text)]
+            return operator, tuple(parse_condition(text[begin:end].strip()) for begin, end in zip(begins, ends, strict=True))
+    return None
+
+
+def pieces(condition: Condition) -> list[Condition]:
+    """What a condition is put together of, down to what is decided by itself."""
+    parts = None if condition.atom[0] else parts_of(condition.atom[1])
+    return [condition] if parts is None else [one for part in parts[1] for one in pieces(part)]
+
+
 def subject(atom: Atom) -> Atom:
-    """What an atom is about: atoms that exclude each other are about the same.
+    """What an atom is about: of what is said of the same, not all may be possible together.
 
     >>> subject(parse_condition("input.mode == 'a'").atom)
-    ('==', 'input.mode')
+    ('of', 'input.mode')
+    >>> subject(parse_condition("input.n > 3").atom)
+    ('of', 'input.n')
     """
-    return atom[:2] if atom[0] == "==" else atom
+    if atom[0] == "size":
+        return atom[:2]
+    sides = [side for side in atom[1:] if not _LITERAL.fullmatch(side)]
+    return ("of", sides[0]) if atom[0] and len(sides) == 1 else atom
 
 
-def excludes(one: Atom, other: Atom) -> bool:
-    """Whether two atoms cannot both hold: one value is not equal to two literals.
+def are_possible(facts: Iterable[tuple[Atom, bool]]) -> bool:
+    """Whether all of these can be so at once: a value is one value, and lies within all its bounds.
 
-    >>> excludes(parse_condition("input.mode == 'a'").atom, parse_condition("input.mode == 'b'").atom)
-    True
+    >>> are_possible([(("<", "x", "3"), True), (("<", "x", "5"), False)])
+    False
     """
-    if one[0] == other[0] == "size":
-        return one[1] == other[1] and one[2] != other[2]
-    if one[0] != "==" or other[0] != "==" or one[1] != other[1] or one[2] == other[2]:
+    about: dict[Atom, dict[Atom, bool]] = {}
+    for atom, holds in facts:
+        if about.setdefault(subject(atom), {}).setdefault(atom, holds) is not holds:
+            return False
+    return all(len(found) == 1 or _is_one_value(found) for found in about.values())
+
+
+def _is_one_value(facts: Mapping[Atom, bool]) -> bool:
+    equal = {_value(atom) for atom, holds in facts.items() if atom[0] != "<" and holds}
+    unequal = {_value(atom) for atom, holds in facts.items() if atom[0] != "<" and not holds}
+    if len(equal) > 1 or not equal.isdisjoint(unequal):
         return False
-    return bool(_LITERAL.fullmatch(one[2]) and _LITERAL.fullmatch(other[2]))
+    bounds = [(atom, holds) for atom, holds in facts.items() if atom[0] == "<" and isinstance(_value(atom), float)]
+    above = [(_value(atom), int(holds)) for atom, holds in bounds if _is_upper(atom) is not holds]  # 1: and not the bound itself
+    below = [(_value(atom), -int(holds)) for atom, holds in bounds if _is_upper(atom) is holds]
+    if not (above and below):
+        lowest, highest = (max(above) if above else None), (min(below) if below else None)
+    else:
+        lowest, highest = max(above), min(below)
+        if lowest > highest or (lowest[0] == highest[0] and (lowest[1] or highest[1] or lowest[0] in unequal)):
+            return False
+    value = next(iter(equal), None)
+    if not isinstance(value, float):
+        return True
+    return (lowest is None or (value, 0) >= lowest) and (highest is None or (value, 0) <= highest)
+
+
+def _is_upper(atom: Atom) -> bool:
+    return _LITERAL.fullmatch(atom[2]) is not None
+
+
+def _value(atom: Atom) -> float | str:
+    """The literal of an atom, a number as one."""
+    text = atom[2] if atom[0] == "size" or _is_upper(atom) else atom[1]
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def names_in(text: str) -> set[str]:

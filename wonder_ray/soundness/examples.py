@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from wonder_ray.soundness.conditions import excludes
+from wonder_ray.soundness.conditions import are_possible
 from wonder_ray.soundness.copying import live_tokens
 from wonder_ray.soundness.findings import findings_of, has_asked_too_much, is_unhandled, stuck
 from wonder_ray.soundness.stepping import Stepper, can_move, from_outside, movable
@@ -112,9 +112,4 @@ class Examples:
 
 def is_consistent(steps: Iterable[Stepped]) -> bool:
     """Whether what was answered of the run's input is the same throughout."""
-    said: dict[Atom, bool] = {}
-    for atom, value in (pair for step in steps for pair in step.said):
-        if said.setdefault(atom, value) is not value:
-            return False
-    held = [atom for atom, value in said.items() if value]
-    return not any(excludes(one, other) for i, one in enumerate(held) for other in held[:i])
+    return are_possible(pair for step in steps for pair in step.said)

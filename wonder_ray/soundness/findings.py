@@ -51,7 +51,8 @@ def findings_of(graph: Graph, stepped: Stepped, *, blamed: bool) -> Iterator[Fin
     for event in stepped.events:
         match event:
             case ev.WorkflowFailed() if event.error.type in UNMET and not blamed:
-                yield _unmet(graph, event.error, stepped)
+                found = _unmet(graph, event.error, stepped)
+                yield found._replace(sure=found.sure and not has_asked_too_much(graph, stepped))
             case ev.GroupOpened() if event.name not in graph.group_joins:
                 message = f"group {event.name!r}, opened at {event.node_id!r}, is never joined"
                 yield Finding("never_joined", event.name, message)
