@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+from tests.clusters import free_ports
 
 README: Final = (Path(__file__).parents[1] / "README.md").read_text()
 PYTHON: Final = tuple(re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
@@ -23,12 +27,13 @@ CONSOLE: Final = tuple(
 WORDS: Final = PYTHON[0]
 CLIENT: Final = next(snippet for snippet in PYTHON if "client.start" in snippet)
 DUCKDB: Final = next(snippet for snippet in PYTHON if "duckdb" in snippet)
-DEFINING: Final = tuple(snippet for snippet in PYTHON if snippet not in {CLIENT, DUCKDB})
+OVER_HTTP: Final = next(snippet for snippet in PYTHON if "http://127.0.0.1" in snippet)
+DEFINING: Final = tuple(snippet for snippet in PYTHON if snippet not in {CLIENT, DUCKDB, OVER_HTTP})
 
 
-def wonder(*args: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def wonder(*args: str, folder: Path, api_key: str = "") -> subprocess.CompletedProcess[str]:
     """One command, as a user types it, in `folder` and with a storage there."""
-    env = {**os.environ, "WONDER_STORAGE": str(folder / "storage")}
+    env = {**os.environ, "WONDER_STORAGE": str(folder / "storage"), "WONDER_API_KEY": api_key}
     return subprocess.run(
         [sys.executable, "-m", "wonder_ray.cli", *args],
         cwd=folder,
@@ -92,7 +97,7 @@ def _look_around(folder: Path) -> None:
     """Every command of the second guide that only reads."""
     for command in CONSOLE:
         words = command.split()
-        if words[0] == "wonder" and words[1] in {"runs", "show", "events", "logs", "state", "trace"}:
+        if words[0] == "wonder" and words[1] in {"runs", "show", "events", "logs", "state", "trace"} and "--server" not in words:
             result = wonder(*words[1:], folder=folder)
             assert result.returncode == 0, f"{command}: {result.stderr}"
 
@@ -115,3 +120,60 @@ def test_the_python_guide_runs(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["3 words, the longest is 'never'", "5 tasks"]
+
+
+@pytest.mark.ray
+def test_the_guide_over_http_runs(tmp_path: Path) -> None:
+    """As it stands there, but for the port."""
+    (tmp_path / "words.py").write_text(WORDS)
+    register_words(tmp_path)
+    port = str(free_ports(1)[0])
+    key = json.loads(wonder(*shlex.split(shown_with("wonder key create me"))[1:], folder=tmp_path).stdout)["token"]
+    env = {
+        **os.environ,
+        "WONDER_STORAGE": str(tmp_path / "storage"),
+        "WONDER_API_KEY": key,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    serve = [sys.executable, "-m", "wonder_ray.cli", *shown_with("wonder serve").split()[1:], "--port", port]
+    with subprocess.Popen(serve, env=env, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout is not None
+            assert f"serving http://127.0.0.1:{port}" in served.stdout.readline()
+            curl = shown_with("curl").replace("8000", port)
+            answer = subprocess.run(["bash", "-c", curl], env=env, capture_output=True, text=True, timeout=60, check=True)
+            run_id = json.loads(answer.stdout)["run_id"]
+            listed = wonder(*shown_with("wonder runs --server").replace("8000", port).split()[1:], folder=tmp_path, api_key=key)
+            assert run_id in listed.stdout
+            snippet = OVER_HTTP.replace("8000", port)
+            result = subprocess.run(
+                [sys.executable, "-c", snippet], env=env, capture_output=True, text=True, timeout=110, check=False
+            )
+            assert result.returncode == 0, result.stderr
+            assert result.stdout.splitlines() == ["2 words, the longest is 'over'", "workflow.completed"]
+        finally:
+            served.terminate()
+    assert served.returncode == 0
+
+
+def shown_with(beginning: str) -> str:
+    """The command that the README shows and that begins so."""
+    (first, *_) = [str(command) for command in CONSOLE if command.startswith(beginning)]
+    return first
+
+
+def register_words(folder: Path) -> None:
+    """What `client.register(flow)` does, without a Ray."""
+    from wonder_ray.cli.flows import load_flow
+    from wonder_ray.registration import put_definition, register
+    from wonder_ray.resources.opening import open_service
+    from wonder_ray.storage.layout import Layout
+
+    layout = Layout(folder / "storage").prepare()
+    service = open_service(layout)
+
+    def call(method: str, *args: Any, **named: Any) -> Any:
+        return getattr(service, method)(*args, **named)
+
+    register(load_flow(folder / "words.py").startable(layout.root), partial(put_definition, call, layout.root), layout.root)
+    service.close()

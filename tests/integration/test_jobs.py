@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.clusters import TOP, Cluster, cluster_with_dashboard
+from tests.clusters import TOP, Cluster, cluster_with_dashboard, free_ports
 from wonder_ray.reading import Reader
 
 if TYPE_CHECKING:
@@ -140,12 +140,26 @@ def test_a_run_is_the_same_whoever_starts_it(cluster: Cluster, project: Path) ->
         cwd=project, env=cluster.env, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert driver.returncode == 0, driver.stderr
-    runs = [told["run_id"], json.loads(command.stdout)["run_id"], driver.stdout.split()[-1]]
+    over_http = started_over_http(cluster, flow)
+    runs = [told["run_id"], json.loads(command.stdout)["run_id"], driver.stdout.split()[-1], over_http]
     reader = Reader(cluster.storage)
     shown = [without_what_changes(reader.show(run)) for run in runs]
-    assert shown[0] == shown[1] == shown[2]
+    assert shown[0] == shown[1] == shown[2] == shown[3]
     histories = [sorted_history(reader, run) for run in runs]
-    assert histories[0] == histories[1] == histories[2]
+    assert histories[0] == histories[1] == histories[2] == histories[3]
+
+
+def started_over_http(cluster: Cluster, flow: Path) -> str:
+    """A run that `wonder run --server` has started and watched, with the file whose code the cluster has."""
+    at = ["--address", cluster.gcs, "--storage", cluster.storage]
+    served = cluster.wonder("serve", *at, "--port", free_ports(1)[0], "--json")
+    assert served.returncode == 0, served.stderr
+    key = cluster.wonder("key", "create", "jobs", "--scope", "admin", "--json", "--storage", cluster.storage)
+    by_http = ["run", flow, "--name", "words", "--input", '["a", "bc"]', "--json", "--server", json.loads(served.stdout)["url"]]
+    done = cluster.wonder(*by_http, env={"WONDER_API_KEY": json.loads(key.stdout)["token"]})
+    assert done.returncode == 0, done.stderr
+    assert cluster.wonder("serve", "--stop", "--address", cluster.gcs).returncode == 0
+    return str(json.loads(done.stdout)["run_id"])
 
 
 def without_what_changes(found: dict[str, Any]) -> dict[str, Any]:

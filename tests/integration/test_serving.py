@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+import ray
 
 from tests.cli.conftest import invoke
 from tests.clusters import free_ports
+from tests.integration.helpers import SECONDS
+from wonder_ray.client import connect
+from wonder_ray.definitions.builder import Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import WaitUntil
     from wonder_ray.client import Client
+
+
+LATE_SECONDS = 30.0
+"""How late the last of a hundred streams may hear of an end, on two busy cores."""
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +65,75 @@ def test_it_cannot_be_served_at_two_places(client: Client, url: str) -> None:
     assert refused.code == 2
     assert f"listens at {url} on this cluster already" in refused.err
     assert invoke("serve", "--tls-cert", "x.pem").code == 2
+
+
+def waiting_flow() -> Workflow:
+    """Waits at a gate, and then counts."""
+    flow = Workflow("served", output={"answer": "state.answer"})
+    flow.gate("ask", output={"state.answer": "result"})
+    for number in range(20):
+        flow.compute(f"count{number}", output={f"state.n{number}": f"{number}"})
+        flow.transition("ask" if number == 0 else f"count{number - 1}", f"count{number}")
+    return flow
+
+
+@pytest.mark.timeout(240)
+def test_a_stream_goes_on_without_gap_or_double_after_its_replicas_were_killed(
+    client: Client, url: str, wait_until: WaitUntil
+) -> None:
+    client.register(waiting_flow())
+    over_http = connect(url, api_key=client.admin.create_api_key("streams", ("admin",)).token)
+    run = over_http.start("served")
+    seen: list[int] = []
+
+    def read() -> None:
+        for row in run.events(follow=True):
+            seen.append(row.sequence_number)  # noqa: PERF401 - the main thread looks at it meanwhile
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    wait_until(lambda: len(seen) > 3, SECONDS, what="the first events of the stream")
+    killed = replicas_of_this_ray()
+    assert len(killed) == 2
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    assert run.answer("ask", "yes")["accepted"]
+    assert run.result(timeout=SECONDS) == {"answer": "yes"}
+    reader.join(SECONDS)
+    assert seen == [row.sequence_number for row in client.run(run.id).events()] == list(range(1, len(seen) + 1))
+
+
+def replicas_of_this_ray() -> list[int]:
+    """The processes that answer."""
+    names = [each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if each["namespace"] == "serve"]
+    actors = [ray.get_actor(name, namespace="serve") for name in names if name.startswith("SERVE_REPLICA::wonder#http")]
+    pids: list[int] = ray.get([actor.__ray_call__.remote(lambda _self: os.getpid()) for actor in actors], timeout=SECONDS)
+    return pids
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_hundred_streams_at_once(client: Client, url: str, wait_until: WaitUntil) -> None:
+    """Of one run that waits; each has all of its events when it has ended."""
+    client.register(waiting_flow())
+    over_http = connect(url, api_key=client.admin.create_api_key("many", ("admin",)).token)
+    run = over_http.start("served")
+    seen: list[list[int]] = [[] for _ in range(100)]
+
+    def read(into: list[int]) -> None:
+        for row in connect(url, api_key=key).run(run.id).events(follow=True):
+            into.append(row.sequence_number)  # noqa: PERF401 - the main thread looks at it meanwhile
+
+    key = client.admin.create_api_key("reader", ("runs:read", "events:read")).token
+    readers = [threading.Thread(target=read, args=(into,), daemon=True) for into in seen]
+    for reader in readers:
+        reader.start()
+    wait_until(lambda: all(seen), SECONDS, what="every stream to have begun")
+    since = time.monotonic()
+    run.answer("ask", "yes")
+    for reader in readers:
+        reader.join(SECONDS)
+    took = time.monotonic() - since
+    last = len(list(client.run(run.id).events()))
+    assert seen == [list(range(1, last + 1))] * 100
+    assert took < LATE_SECONDS

@@ -21,10 +21,14 @@ from wonder_ray.http.runs import Ref
 from wonder_ray.logs.query import LogReader
 from wonder_ray.logs.record import Level, Service
 from wonder_ray.values import encode_trusted
+from wonder_ray.workflow_events import TERMINAL_EVENTS
 
 router = APIRouter(prefix="/v1/runs", tags=["histories"])
 ROWS_MAX: Final = 1_000
 PAUSE_SECONDS: Final = 0.25
+PAUSE_MAX: Final = 1.0
+PAUSE_GROWTH: Final = 1.3
+"""The longer a run is silent, the more rarely a stream looks: a hundred streams of waiting runs are to cost little."""
 HEARTBEAT_SECONDS: Final = 15.0
 """How long a stream may be silent: proxies close connections that are."""
 SEQUENCE_MAX: Final = 2**53
@@ -92,23 +96,26 @@ def stream(
 
 
 async def _follow(caller: Caller, run_id: str, after: int, seconds: float) -> AsyncIterator[bytes]:
-    until = time.monotonic() + seconds
-    told = time.monotonic()
+    until, told = time.monotonic() + seconds, time.monotonic()
+    pause = PAUSE_SECONDS
     yield b"retry: 1000\n\n"
     while time.monotonic() < until:
-        record = await run_in_threadpool(caller.backend.record, run_id, caller.workspace_id)  # before its events: see `ended`
         rows = await run_in_threadpool(_read, caller, run_id, after, ROWS_MAX, "events")
         for row in rows:
             yield _message(row)
         if rows:
-            after, told = rows[-1].sequence_number, time.monotonic()
-        elif record.ended and after >= (record.events or 0):
-            return
+            after, told, pause = rows[-1].sequence_number, time.monotonic(), PAUSE_SECONDS
+            if rows[-1].event_type in TERMINAL_EVENTS:
+                return
         elif time.monotonic() - told > HEARTBEAT_SECONDS:
             told = time.monotonic()
+            record = await run_in_threadpool(caller.backend.record, run_id, caller.workspace_id)
+            if record.ended and after >= (record.events or 0):
+                return
             yield b": still here\n\n"
         if len(rows) < ROWS_MAX:
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(PAUSE_MAX, pause * PAUSE_GROWTH)
 
 
 def _message(row: EventRow) -> bytes:
