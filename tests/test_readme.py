@@ -56,7 +56,7 @@ def test_a_snippet_that_defines_something_defines_it(snippet: str) -> None:
 
 def test_the_guide_to_secrets_and_keys_works(tmp_path: Path) -> None:
     shown = [command.split()[1:] for command in CONSOLE if command.startswith(("wonder secret", "wonder key", "wonder doctor"))]
-    assert len(shown) == 4
+    assert len(shown) == 5
     for words in sorted(shown, key=lambda words: words[0] == "doctor"):
         result = wonder(*words, folder=tmp_path)
         assert result.returncode == (1 if "fail " in result.stdout else 0), result.stderr
