@@ -186,6 +186,15 @@ def test_a_group_that_tolerates_much_fails_some_time() -> None:
     assert verdict(definition) == ("sound", [])
 
 
+def test_a_join_that_only_a_tolerated_failure_lets_fire_is_undecided() -> None:
+    """An `all` fires without an arrival where a member ended by a failure that its group tolerates."""
+    definition = workflow(
+        "a b j", edge("a", "b", group="g", tolerated_failures=1), edge("b", "j", when="1 == 2", join=all_of("g"))
+    )
+    found = check_soundness(definition)
+    assert ("never_runs", "j") in {(problem.kind, problem.place) for problem in found.undecided}
+
+
 # --- time -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 """What did not happen though all was seen: nodes that never run, runs that never complete.
 
-Failures are explored where something handles them, but not all causes of one: what merges and what an `m` asks can fail to be
-evaluated, and guards of what is computed may never hold. A node that only such a failure leads to may run: that is not decided.
+Failures are explored where something handles them, not where a group only tolerates them. And not all causes are: what merges and
+what an `m` asks can fail to be evaluated, and guards of what is computed may never hold. A node that only such a failure leads to
+may run: that is not decided.
 """
 
 from __future__ import annotations
@@ -31,13 +32,18 @@ def never_happens(
         return
     graph = abstract.graph
     sampled = abstract.counts.is_sampled or bool(abstract.counts.doubtful)
-    unseen = [edge for edge in _unexplored(definition, graph, open_groups) if edge.source in seen.reached]
+    unseen = {edge.target for edge in _unexplored(definition, graph, open_groups) if edge.source in seen.reached}
+    unseen |= {
+        graph.group_joins[edge.group].node  # which may fire without an arrival, since a failure was tolerated
+        for edge in graph.edges
+        if edge.tolerated and edge.group is not None and edge.group in graph.group_joins and edge.source in seen.reached
+    }
     if not seen.completes:
         message = "no run of it can complete"
         if unseen or sampled:
             message = "whether a run of it can complete depends on data"
         yield Finding("never_completes", definition.name, message, sure=not unseen and not sampled)
-    may_run = _from(graph, {edge.target for edge in unseen})
+    may_run = _from(graph, unseen)
     for node in missing:
         sure = node not in may_run and not sampled
         message = f"{node!r} can never run" if sure else f"{node!r} runs, if ever, only where data is of a special kind"
