@@ -61,12 +61,13 @@ def check_groups(state: RunState) -> None:
 
 def check_parked(state: RunState, graph: Graph) -> None:
     """What was set apart because it may not start still may not: else nobody would look at it again."""
-    if state.run.status not in GOING_RUN or state.index.context_changed:
+    if state.run.status not in GOING_RUN:
         return
     for token in (state.tokens[token_id] for token_id in state.index.parked):
         node, locks = graph.nodes[token.node_id], state.index.locks
         if token.id in state.index.guarded:
-            assert not guard_holds(state, node, token), f"the guard of {token} holds, and nobody looks"
+            held = state.index.context_changed or not guard_holds(state, node, token)
+            assert held, f"the guard of {token} holds, and nobody looks"
             continue
         most = {name: node.key_limit if name.startswith("key:") else 1 for name in token.wanted}
         free = [name for name in token.wanted if locks.free(name, most[name]) and locks.is_next(token.id, name)]

@@ -81,3 +81,20 @@ def test_guards_that_nothing_can_make_true_any_more_fail_their_nodes_oldest_firs
     )
     assert run.run_on().completed == {"off": 1, "missed": 2}
     assert run.status == "completed"
+
+
+def test_who_asks_for_a_key_that_admits_another_gets_it_although_one_who_waited_is_served_first() -> None:
+    definition = flow(
+        ComputeNode(id="a"),
+        act("b", concurrency_key="'k'", concurrency_limit=2),
+        act("before"),
+        transitions=(edge("a", "b", spawn_count=3), edge("a", "before"), edge("before", "b")),
+    )
+    run = started(definition)
+    assert sorted(token.node_id for token in run.flying) == ["b", "b", "before"]
+    all_three = [run.outcome(token) for token in run.flying]
+    run.flying.clear()
+    run.turn(*all_three)
+    assert len(run.of("b")) == 2
+    run.run_on()
+    assert (run.status, run.completed["b"]) == ("completed", 4)

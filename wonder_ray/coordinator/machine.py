@@ -114,6 +114,7 @@ class Machine:
         try:
             for fact in batch:
                 self._replies.append(self._handle(fact))
+            self._settle()  # what was loaded, where no fact had it looked at
             self._dispatch(room)
             self._execute(self._router.rest(self.state), "rest")
         except Exception as error:

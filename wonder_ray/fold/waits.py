@@ -114,11 +114,14 @@ def timer_fired(state: Folding, event: ev.TimerFired, _stamp: ev.Stamp) -> None:
 
 
 def mutex_requested(state: Folding, event: ev.MutexRequested, stamp: ev.Stamp) -> None:
-    """A token has queued up."""
+    """A token has queued up; where it is first by now, those before it have got what they wanted, and it is looked at again."""
     token = state.tokens[event.token_id]
     token.wanted = event.names
     token.wanted_at = stamp.sequence_number
-    state.index.locks.ask(token.id, token.wanted)
+    locks = state.index.locks
+    locks.ask(token.id, token.wanted)
+    if all(locks.is_next(token.id, name) for name in token.wanted):
+        state.index.unpark((token.id,))
     state.changes.tokens[token.id] = token
 
 

@@ -264,7 +264,9 @@ class Auditor(Waits):
                 return True
         except UndefinedError:
             return False
-        limited = any(fanout.limit is not None for fanout, _ in self.model.frames(token))
+        fanout = self.model.fanouts.get(token.fanout or "")
+        is_first = fanout is not None and (token.parent, token.transition) == (fanout.parent, fanout.transition)
+        limited = is_first and fanout is not None and fanout.limit is not None
         return bool(token.wanted) or (limited and token.attempt == 0)
 
     # --- the end of a turn ---------------------------------------------------------------------------------------
