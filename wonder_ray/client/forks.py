@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from wonder_ray.resources.records import DefinitionRecord, RunRecord
     from wonder_ray.services import Services
 
+    Point = Callable[[History], int]
+    """Which event of a history is meant."""
+
 SHIPPED_SECONDS: Final = 30.0
 """How long to wait for the event service to have what the run has committed."""
 PAUSE_SECONDS: Final = 0.05
@@ -45,7 +48,7 @@ class Wish(NamedTuple):
     """A version of the workflow that is registered, instead of `flow`."""
 
 
-def fork(source: Run, point: Callable[[History], int], wish: Wish) -> Run:
+def fork(source: Run, point: Point, wish: Wish) -> Run:
     """Start a run from the source's state at a point of its history; see `Run.fork`."""
     client, services = source._client, source._services  # noqa: SLF001 - one package
     record = source.record()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Response
@@ -15,10 +14,12 @@ from wonder_ray.http import models
 from wonder_ray.http.access import Caller, Key, ReadRuns, WriteRuns
 from wonder_ray.http.standing import detailed, standing
 from wonder_ray.ids import new_run_id
-from wonder_ray.planning.forking import History
 from wonder_ray.reading.standing import record_json
 from wonder_ray.resources.records import RunRecord, StartRequest
 from wonder_ray.values import encode
+
+if TYPE_CHECKING:
+    from wonder_ray.client.forks import Point
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 Ref = Annotated[
@@ -154,7 +155,7 @@ def query(caller: ReadRuns, run: Ref, body: models.QueryBody) -> dict[str, Any]:
 def _begin_again(
     caller: Caller,
     ref: str,
-    point: Callable[[History], int],
+    point: Point,
     body: models.BeginBody,
     key: str | None,
     response: Response,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from wonder_ray.client.forks import graph_of
-from wonder_ray.planning.queries import waiting_of
-from wonder_ray.reading.standing import child_json, node_counts, progress_json, record_json, wait_json
+from wonder_ray.reading.standing import child_json, node_counts, progress_json, record_json, wait_json, waits_of
 
 if TYPE_CHECKING:
     from wonder_ray.http.backend import Backend
@@ -40,7 +39,6 @@ def detailed(backend: Backend, record: RunRecord) -> dict[str, Any]:
     state = backend.run(record)._folded()  # noqa: SLF001 - the same package
     if state.run.sequence >= (found["events"] or 0):
         found |= progress_json(state) | {"nodes": node_counts(state)}
-        if waiting_of(state, most=1):
-            graph = graph_of(backend.client._services, record)  # noqa: SLF001 - as above
-            found["waiting"] = [wait_json(wait) for wait in waiting_of(state, graph, WAITING_SHOWN)]
+        waits = waits_of(state, lambda: graph_of(backend.client._services, record), WAITING_SHOWN)  # noqa: SLF001 - as above
+        found["waiting"] = [wait_json(wait) for wait in waits]
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from wonder_ray.analytics.events import Events
 from wonder_ray.errors import HistoryConflictError, StorageError, WonderError
-from wonder_ray.reading.standing import child_json, narrowed, node_counts, progress_json, record_json, wait_json
+from wonder_ray.reading.standing import child_json, narrowed, node_counts, progress_json, record_json, wait_json, waits_of
 from wonder_ray.resources.records import DEFAULT_WORKSPACE
 from wonder_ray.storage.layout import Layout
 from wonder_ray.storage.lock import read_holder
@@ -163,7 +164,7 @@ class Reader:
             found["nodes"] = node_counts(state)
             if state.run.sequence >= (record.events or 0):
                 found |= progress_json(state)
-                found["waiting"] = [wait_json(wait) for wait in self._waiting(record, state, WAITING_SHOWN)]
+                found["waiting"] = [wait_json(wait) for wait in waits_of(state, partial(self._graph, record), WAITING_SHOWN)]
         return found
 
     def children(self, record: RunRecord) -> list[RunRecord]:
@@ -179,14 +180,9 @@ class Reader:
             record = records.pop(0)
             if not record.ended:
                 state = _fold(record.run_id, self._events(record))
-                found += [(record, wait) for wait in self._waiting(record, state, most)]
+                found += [(record, wait) for wait in waits_of(state, partial(self._graph, record), most)]
                 records += self.children(record)
         return found[:most]
-
-    def _waiting(self, record: RunRecord, state: Folding, most: int | None) -> list[Waiting]:
-        from wonder_ray.planning.queries import waiting_of
-
-        return waiting_of(state, self._graph(record), most) if waiting_of(state, most=1) else []
 
     def query(self, ref: str, expression: str) -> tuple[Any, int]:
         """The value of an expression over a run's `input`, `state`, `output` and `run`, and the event after which it is so.

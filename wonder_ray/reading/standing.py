@@ -9,6 +9,9 @@ import msgspec
 from wonder_ray.values import decode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wonder_ray.definitions.graph import Graph
     from wonder_ray.fold import Folding
     from wonder_ray.planning.queries import Waiting
     from wonder_ray.resources.records import RunRecord
@@ -50,6 +53,13 @@ def progress_json(state: Folding) -> dict[str, Any]:
         "ending": None if ending is None else {"status": str(ending.status), "reason": ending.reason},
         "undos": len(state.undos),
     }
+
+
+def waits_of(state: Folding, graph: Callable[[], Graph | None], most: int | None = None) -> list[Waiting]:
+    """What a run waits for; the `graph` of its definition is asked for only where it waits for something."""
+    from wonder_ray.planning.queries import waiting_of
+
+    return waiting_of(state, graph(), most) if waiting_of(state, most=1) else []
 
 
 def wait_json(wait: Waiting) -> dict[str, Any]:
