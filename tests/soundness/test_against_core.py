@@ -92,7 +92,8 @@ def test_any_definition_is_judged_rightly(definition: WorkflowDefinition) -> Non
 
 
 @pytest.mark.slow
-@settings(max_examples=1_500, deadline=None, suppress_health_check=SLOW, phases=PHASES)
+@pytest.mark.timeout(900)
+@settings(max_examples=500, deadline=None, suppress_health_check=SLOW, phases=PHASES)
 @given(definition=counted() | conditional() | restless() | nested(2), seed=st.integers(0, 2**20))
 def test_many_definitions_are_judged_rightly(definition: WorkflowDefinition, seed: int) -> None:
     if is_valid(definition):
@@ -100,6 +101,7 @@ def test_many_definitions_are_judged_rightly(definition: WorkflowDefinition, see
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_the_simulator_draws_is_judged_rightly() -> None:
     verdicts = Counter(judged(draw_definition(Chance(seed)), 1_500, 6).verdict for seed in range(60))
     assert set(verdicts) == {"sound", "unsound", "unknown"}, verdicts
