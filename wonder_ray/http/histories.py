@@ -20,8 +20,8 @@ from wonder_ray.http.guard import Limits
 from wonder_ray.http.runs import Ref
 from wonder_ray.logs.query import LogReader
 from wonder_ray.logs.record import Level, Service
+from wonder_ray.reading.standing import ends_run
 from wonder_ray.values import encode_trusted
-from wonder_ray.workflow_events import TERMINAL_EVENTS
 
 router = APIRouter(prefix="/v1/runs", tags=["histories"])
 ROWS_MAX: Final = 1_000
@@ -105,7 +105,7 @@ async def _follow(caller: Caller, run_id: str, after: int, seconds: float) -> As
             yield _message(row)
         if rows:
             after, told, pause = rows[-1].sequence_number, time.monotonic(), PAUSE_SECONDS
-            if rows[-1].event_type in TERMINAL_EVENTS:
+            if ends_run(rows[-1].event_type):
                 return
         elif time.monotonic() - told > HEARTBEAT_SECONDS:
             told = time.monotonic()

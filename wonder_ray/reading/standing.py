@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from wonder_ray.values import decode
+from wonder_ray.workflow_events import TERMINAL_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,15 @@ def node_counts(state: Folding) -> dict[str, dict[str, int]]:
         if count:
             counts.setdefault(node_id, {})[str(status)] = count
     return counts
+
+
+def ends_run(event_type: str) -> bool:
+    """Whether nothing happens in a run after an event of this type.
+
+    >>> ends_run("workflow.failed"), ends_run("token.failed")
+    (True, False)
+    """
+    return event_type in TERMINAL_EVENTS
 
 
 def record_json(record: RunRecord) -> dict[str, Any]:
