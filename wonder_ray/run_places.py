@@ -35,6 +35,8 @@ class Touched:
     (None, None, None)
     >>> touched.pop(), touched.pop(), bool(touched)
     ('a', 'b', False)
+    >>> touched.add(3, "c"), touched.clear(), bool(touched), touched.add(3, "c"), touched.pop()
+    (None, None, False, None, 'c')
     """
 
     def __init__(self) -> None:

@@ -391,6 +391,7 @@ def test_a_join_waits_no_longer_than_it_may(over: str, on_timeout: Any) -> None:
     if on_timeout == "fail":
         assert run.error is not None
         assert run.error.type == "JoinTimeout"
+        assert "timeout_s of 10 s" in run.error.message
         return
     assert len(run.of("join")) == 1
     assert run.state.view("")["output"] == {"all": [1]}

@@ -8,6 +8,7 @@ from tests.core import CoreRun
 from tests.planning.test_waits import act, edge, flow, started
 from wonder_ray.definitions.models import ComputeNode, Retry
 from wonder_ray.errors import ActionError
+from wonder_ray.planning import facts
 
 
 @pytest.mark.parametrize("forgetful", [False, True])
@@ -98,3 +99,16 @@ def test_who_asks_for_a_key_that_admits_another_gets_it_although_one_who_waited_
     assert len(run.of("b")) == 2
     run.run_on()
     assert (run.status, run.completed["b"]) == ("completed", 4)
+
+
+def test_a_run_whose_branches_wait_for_a_guard_and_for_each_other_waits_for_the_world() -> None:
+    definition = flow(
+        ComputeNode(id="a"),
+        act("b", guard="has(state.door)"),
+        transitions=(edge("a", "b", spawn_count=3, max_concurrency=1),),
+    )
+    run = started(definition)
+    assert (run.status, len(run.state.index.parked), run.state.index.limits.blocked) == ("waiting", 1, 2)
+    run.say(facts.UpdateState(changes={"state.door": "open"}))
+    run.run_on()
+    assert (run.status, run.completed["b"], run.most_flying["b"]) == ("completed", 3, 1)
