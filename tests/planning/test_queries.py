@@ -36,7 +36,7 @@ def test_everything_that_a_run_waits_for_is_told_what_needs_somebody_first() -> 
         TimerNode(id="timer", duration_s=60),
         SubworkflowNode(id="child", workflow="other"),
         GateNode(id="gate", answer={"type": "boolean"}, assignee="'ann'", input={"sum": "5"}, timeout_s=9),
-        SignalNode(id="sig", signal="paid", payload={"type": "object"}),
+        SignalNode(id="sig", signal="paid", payload={"type": "object"}, timeout_s=7),
         ComputeNode(id="s"),
         act("each"),
         act("held", guard="has(state.go)"),
@@ -60,7 +60,11 @@ def test_everything_that_a_run_waits_for_is_told_what_needs_somebody_first() -> 
     started_us = run.state.run.started_us or 0
     assert (gate.assignee, gate.shown, gate.asked, gate.schema) == ("ann", {"sum": 5}, 1, {"type": "boolean"})
     assert (gate.since_us, gate.deadline_us) == (started_us, started_us + 9_000_000)
-    assert gate.token_id in run.state.tokens
+    waits = {each.node_id: each for each in waiting_of(run.state, run.graph)}
+    deadlines = {node: (each.deadline_us or started_us) - started_us for node, each in waits.items()}
+    assert deadlines == {"gate": 9_000_000, "sig": 7_000_000, "s": 0, "held": 0, "timer": 60_000_000, "child": 0}
+    tokens = {node: run.state.tokens[each.token_id].node_id for node, each in waits.items() if each.token_id is not None}
+    assert tokens == {node: node for node in ("gate", "sig", "held", "timer", "child")}
     run.say(facts.AnswerGate(gate="gate", answer="perhaps"))
     assert gates_of(run.state)[0].asked == 2
     run.say(facts.PauseRun(reason="lunch"))

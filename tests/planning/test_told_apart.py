@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from tests.core import RUN_ID, CoreRun
 from tests.planning.test_waits import act, edge, flow, started
-from wonder_ray.definitions.models import ComputeNode, GateNode, Join, SignalNode
+from wonder_ray.definitions.models import ComputeNode, GateNode, Join, Merge, SignalNode, SubworkflowNode
 from wonder_ray.errors import CommandRefusedError, WonderError
 from wonder_ray.planning import facts
 from wonder_ray.planning.forking import History
@@ -95,3 +96,88 @@ def test_a_run_that_has_ended_says_how() -> None:
     said = f"run {RUN_ID}: SignalRun was refused: it has ended (completed)"
     with pytest.raises(CommandRefusedError, match=re.escape(said) + "$"):
         run.say(facts.SignalRun(name="x"))
+
+
+@pytest.mark.parametrize(
+    ("fact", "why"),
+    [
+        (facts.SignalRun(name="no"), "no node waits for a signal 'no'; its signals are 'paid', 'sent'"),
+        (facts.AnswerGate(gate="no", answer=1), "there is no gate 'no'; its gates are 'g', 'h'"),
+        (facts.AnswerGate(gate="h", answer=1), "2 gates are open at node 'h'; name one by its token: {h0}, {h1}"),
+        (facts.CompleteGroup(group="no"), "no group 'no' is open; open now: x, y"),
+        (facts.SealGroup(group="y"), "group 'y' is not open to members from outside, or was closed"),
+        (facts.CompleteGroup(group="z"), "no group 'z' is open; open now: x, y"),
+        (facts.UpdateState(changes={}), "it changes nothing; give at least one target, such as state.limit"),
+        (facts.AddMembers(group="x", items=[]), "there is nothing to add; give at least one item"),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, facts.Fact) else "",
+)
+def test_a_refusal_says_what_there_is(fact: facts.CommandFact, why: str) -> None:
+    definition = flow(
+        ComputeNode(id="a"),
+        *(SignalNode(id=name) for name in ("sent", "paid")),
+        *(GateNode(id=name) for name in ("h", "g")),
+        transitions=(
+            edge("a", "sent", spawn_count=1, group="x", open=True),
+            edge("a", "paid", spawn_count=1, group="y"),
+            edge("a", "h", spawn_count=2),
+            edge("a", "g"),
+        ),
+    )
+    run = started(definition)
+    gates = [token.id for token in run.state.tokens.values() if token.node_id == "h"]
+    said = why.format(h0=gates[0], h1=gates[1]) if "{h0}" in why else why
+    with pytest.raises(CommandRefusedError) as refused:
+        run.say(fact)
+    assert str(refused.value) == f"run {RUN_ID}: {type(fact).__name__} was refused: {said}"
+
+
+def test_a_fork_after_what_never_was_says_how_far_it_may_go() -> None:
+    run = started(flow(act("a")))
+    last = len(run.rows)
+    with pytest.raises(
+        WonderError, match=re.escape(f"run {RUN_ID} has no event 99: it has {last}; see `wonder events {RUN_ID}`")
+    ):
+        History(RUN_ID, run.rows).point(99)
+    with pytest.raises(WonderError, match=r"node 'x' was never begun in it; begun were 'a'$"):
+        History(RUN_ID, run.rows).start_of("x")
+
+
+def test_a_child_run_too_deep_says_how_deep() -> None:
+    definition = flow(SubworkflowNode(id="c", workflow="w"), max_depth=1)
+    run = CoreRun(definition)
+    run.turn(facts.StartRun(input=None, workflow_name="w", workflow_version="v", depth=1))
+    assert run.error is not None
+    assert run.error.message == "a child run of 'w' would be 2 deep, and max_depth is 1; does the recursion end?"
+
+
+def test_what_passes_a_join_and_cannot_be_written_ends_there() -> None:
+    """The target is no object when the late member comes, though it was one when the join fired."""
+    definition = flow(
+        act("a"),
+        act("b"),
+        ComputeNode(id="w", output={"state.box": "1"}),
+        act("end"),
+        transitions=(
+            edge("a", "b", spawn_count=2, group="g"),
+            edge("b", "end", join=Join(over="g", strategy="any", remaining="pass", merge=(Merge(target="state.box.x"),))),
+            edge("end", "w"),
+        ),
+    )
+    run = started(definition)
+    run.finish("a")
+    run.finish("b")
+    run.finish("end")
+    run.finish("b")
+    run.run_on()
+    assert (run.status, run.completed["end"]) == ("completed", 1)
+
+
+def test_a_trace_says_which_fact_is_handled_and_how_many_tokens_are_sent() -> None:
+    run = CoreRun(flow(act("a"), transitions=(edge("a", "a", spawn_count=2, max_iterations=1),), start=("a",)), trace=True)
+    run.start()
+    run.finish("a")
+    payloads = [json.loads(row["payload"]) | {"type": row["event_type"]} for row in run.traces if row.get("payload")]
+    facts_told = [row["fact"] for row in payloads if row["type"] == "decision.routing.start"]
+    assert facts_told == ["StartRun", "TaskSucceeded"]
+    assert [row["tokens"] for row in payloads if row["type"] == "dispatch.batch.start"] == [1, 2]
