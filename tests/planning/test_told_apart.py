@@ -9,10 +9,11 @@ import pytest
 
 from tests.core import RUN_ID, CoreRun
 from tests.planning.test_waits import act, edge, flow, started
-from wonder_ray.definitions.models import ComputeNode, GateNode, Join, Merge, SignalNode, SubworkflowNode
+from wonder_ray.definitions.models import ComputeNode, GateNode, Join, Merge, Retry, SignalNode, SubworkflowNode
 from wonder_ray.errors import CommandRefusedError, WonderError
 from wonder_ray.planning import facts
 from wonder_ray.planning.forking import History
+from wonder_ray.state import ErrorRecord
 
 
 def test_an_early_answer_is_no_signal_of_the_same_name() -> None:
@@ -181,3 +182,13 @@ def test_a_trace_says_which_fact_is_handled_and_how_many_tokens_are_sent() -> No
     facts_told = [row["fact"] for row in payloads if row["type"] == "decision.routing.start"]
     assert facts_told == ["StartRun", "TaskSucceeded"]
     assert [row["tokens"] for row in payloads if row["type"] == "dispatch.batch.start"] == [1, 2]
+
+
+def test_a_task_that_was_lost_is_recorded_as_failed_and_made_again() -> None:
+    run = started(flow(act("a", retry=(Retry(max_attempts=2, backoff_s=0),))))
+    token = run.flying.pop()
+    lost = ErrorRecord("WorkerLost", "its worker is gone", node_id="a")
+    run.turn(facts.TaskLost(token_id=token.id, attempt=1, epoch=1, error=lost, batched=False))
+    assert [(row["attempt"], row["error"]["type"]) for row in run.events("task.failed")] == [(1, "WorkerLost")]
+    run.run_on()
+    assert (run.status, run.completed["a"]) == ("completed", 1)
