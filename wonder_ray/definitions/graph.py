@@ -26,7 +26,7 @@ from wonder_ray.definitions.targets import Target, parse_target
 from wonder_ray.definitions.triggers import Trigger, parse_trigger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from wonder_ray.definitions import models
 
@@ -157,16 +157,13 @@ class Graph:
             found = self._branch_nodes[first] = frozenset(_branch_nodes(first, self.outgoing, self.openers))
         return found
 
-    def leading_to(self, node: str) -> frozenset[str]:
-        """The nodes from which a node can be reached over any transitions, itself included."""
-        found = {node}
-        stack = [node]
-        while stack:
-            for edge in self.incoming[stack.pop()]:
-                if edge.source not in found:
-                    found.add(edge.source)
-                    stack.append(edge.source)
-        return frozenset(found)
+    def leading_to(self, nodes: Iterable[str]) -> frozenset[str]:
+        """The nodes from which one of these can be reached over any transitions, themselves included."""
+        return _reached(nodes, lambda node: (edge.source for edge in self.incoming[node]))
+
+    def reached_from(self, nodes: Iterable[str]) -> frozenset[str]:
+        """The nodes that can be reached from one of these over any transitions, themselves included."""
+        return _reached(nodes, lambda node: (edge.target for edge in self.outgoing[node]))
 
     def retains(self, signal: str) -> bool:
         """Whether a signal is kept while nobody waits for it."""
@@ -181,6 +178,17 @@ class Graph:
     def opening_edge(self, source: str, group: str) -> Edge | None:
         """The transition over which members are added to an open group from outside."""
         return next((edge for edge in self.outgoing[source] if edge.group == group and edge.open), None)
+
+
+def _reached(nodes: Iterable[str], beside: Callable[[str], Iterable[str]]) -> frozenset[str]:
+    found = set(nodes)
+    stack = list(found)
+    while stack:
+        for node in beside(stack.pop()):
+            if node not in found:
+                found.add(node)
+                stack.append(node)
+    return frozenset(found)
 
 
 def _branch_nodes(first: str, outgoing: Mapping[str, tuple[Edge, ...]], openers: Mapping[str, tuple[str, ...]]) -> set[str]:

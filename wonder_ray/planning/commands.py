@@ -159,7 +159,7 @@ def _gate_of(state: RunState, graph: Graph, fact: facts.AnswerGate) -> Token | N
 
 def _may_come_to(state: RunState, graph: Graph, node: str) -> bool:
     """Whether anything that lives can still lead to a node (conditions free)."""
-    before = graph.leading_to(node)
+    before = graph.leading_to((node,))
     live = (place for (place, status), count in state.index.counts.items() if count and status not in TERMINAL_TOKEN)
     held = (state.tokens[state.groups[group].opener_id].node_id for each in state.index.instances.values() for group in each)
     return not before.isdisjoint(chain(live, held))

@@ -43,7 +43,7 @@ def never_happens(
         if unseen or sampled:
             message = "whether a run of it can complete depends on data"
         yield Finding("never_completes", definition.name, message, sure=not unseen and not sampled)
-    may_run = _from(graph, unseen)
+    may_run = graph.reached_from(unseen)
     for node in missing:
         sure = node not in may_run and not sampled
         message = f"{node!r} can never run" if sure else f"{node!r} runs, if ever, only where data is of a special kind"
@@ -67,14 +67,3 @@ def _unexplored(definition: WorkflowDefinition, graph: Graph, open_groups: OpenG
         breaks = group in merging.values() or any(open_groups.any_at(node, bit) for node in (*merging, *guarded))
         if many or (by_expression and breaks):
             yield edge
-
-
-def _from(graph: Graph, nodes: set[str]) -> set[str]:
-    """The nodes that can be reached from some."""
-    found, stack = set(nodes), list(nodes)
-    while stack:
-        for edge in graph.outgoing[stack.pop()]:
-            if edge.target not in found:
-                found.add(edge.target)
-                stack.append(edge.target)
-    return found

@@ -48,7 +48,7 @@ class Reduction:
         self._computed = frozenset(node.id for node in graph.nodes.values() if node.kind == "compute")
         self._local = frozenset(node for node in outcomes if self._is_local(node, outcomes[node]))
         self._counting = frozenset(node for node in self._local if any(e.max_iterations is not None for e in self._edges(node)))
-        self._to_the_end = _leading_to(graph, {node.id for node in graph.nodes.values() if node.kind == "terminate"})
+        self._to_the_end = graph.leading_to(node.id for node in graph.nodes.values() if node.kind == "terminate")
 
     def choose(self, tokens: Sequence[Token], live: Sequence[Token]) -> Token | None:
         """The one of the tokens that is moved here, unless all are.
@@ -145,13 +145,3 @@ def _ways_back(graph: Graph) -> frozenset[str]:
             elif edge.target not in left:
                 back.add(edge.id)
     return frozenset(back)
-
-
-def _leading_to(graph: Graph, nodes: set[str]) -> frozenset[str]:
-    found, stack = set(nodes), list(nodes)
-    while stack:
-        for edge in graph.incoming[stack.pop()]:
-            if edge.source not in found:
-                found.add(edge.source)
-                stack.append(edge.source)
-    return frozenset(found)
