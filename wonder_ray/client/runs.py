@@ -10,10 +10,9 @@ import msgspec
 
 from wonder_ray.client.asking import Asking
 from wonder_ray.client.replies import AnswerReply, Reply, SignalReply
-from wonder_ray.errors import CommandRefusedError, RunFailedError
+from wonder_ray.errors import CommandRefusedError
 from wonder_ray.given import as_json
 from wonder_ray.planning import facts
-from wonder_ray.values import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -96,12 +95,7 @@ class Run:
         if record is None:
             msg = f"run {self.id} has not ended after {timeout} s; it goes on: `wonder show {self.id}`"
             raise TimeoutError(msg)
-        if record.status != "completed":
-            error = None if record.error is None else decode(record.error)
-            what = "" if error is None else f": {error['type']}: {error['message']}"
-            msg = f"run {self.id} {record.status}{what} (see `wonder events {self.id}` and `wonder logs {self.id}`)"
-            raise RunFailedError(msg, run_id=self.id, status=str(record.status), error=error)
-        return None if record.output is None else decode(record.output)
+        return record.result()
 
     def status(self) -> Snapshot | None:
         """How it stands right now, and what it waits for, from its coordinator; None when that does not live."""

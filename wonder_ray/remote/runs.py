@@ -7,13 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from wonder_ray.clock import SystemClock
-from wonder_ray.errors import CommandRefusedError, RunFailedError
+from wonder_ray.errors import CommandRefusedError
 from wonder_ray.given import as_json
 from wonder_ray.ids import new_run_id
 from wonder_ray.remote.connection import PAUSE_MAX, segment
 from wonder_ray.remote.following import followed
 from wonder_ray.remote.records import event_row, run_record, snapshot, trace_row, waits
-from wonder_ray.values import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -86,12 +85,7 @@ class RemoteRun:
         if record is None:
             msg = f"run {self.id} has not ended after {timeout} s; it goes on: `wonder show {self.id}`"
             raise TimeoutError(msg)
-        if record.status != "completed":
-            error = None if record.error is None else decode(record.error)
-            what = "" if error is None else f": {error['type']}: {error['message']}"
-            msg = f"run {self.id} {record.status}{what} (see `wonder events {self.id}` and `wonder logs {self.id}`)"
-            raise RunFailedError(msg, run_id=self.id, status=str(record.status), error=error)
-        return None if record.output is None else decode(record.output)
+        return record.result()
 
     def status(self) -> Snapshot | None:
         """How it stands right now, and what it waits for; None when no coordinator tells."""

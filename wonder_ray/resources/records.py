@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from wonder_ray.errors import WonderError
+from wonder_ray.errors import RunFailedError, WonderError
 from wonder_ray.state import TERMINAL_RUN, RunStatus
+from wonder_ray.values import decode
 
 DEFAULT_WORKSPACE: Final = "default"
 DEFAULT_PROJECT: Final = "default"
@@ -138,6 +139,16 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     def ended(self) -> bool:
         """Whether its coordinator has reported a terminal status."""
         return self.status in TERMINAL_RUN
+
+    def result(self) -> Any:
+        """The output of a run that has ended; a `RunFailedError` when it did not complete."""
+        if self.status != RunStatus.COMPLETED:
+            error = None if self.error is None else decode(self.error)
+            what = "" if error is None else f": {error['type']}: {error['message']}"
+            told = f"(see `wonder events {self.run_id}` and `wonder logs {self.run_id}`)"
+            msg = f"run {self.run_id} {self.status}{what} {told}"
+            raise RunFailedError(msg, run_id=self.run_id, status=str(self.status), error=error)
+        return None if self.output is None else decode(self.output)
 
 
 class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
