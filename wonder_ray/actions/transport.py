@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -167,18 +168,17 @@ class _Connection(HTTPConnection):
         problem: OSError | None = None
         for address in self._addresses:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            try:
+            with ExitStack() as opened:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+                opened.callback(sock.close)
                 sock.settimeout(self._deadline.left())
-                sock.connect((address, self._target.port))
-            except OSError as error:
-                sock.close()
-                problem = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
+                try:
+                    sock.connect((address, self._target.port))
+                except OSError as error:
+                    problem = error
+                else:
+                    opened.pop_all()  # it stays open
+                    return sock
         raise problem or OSError("it has no address")
 
 
