@@ -26,7 +26,9 @@ AUTHORING: Final = frozenset({"definitions.authoring", "definitions.builder", "d
 SERVICES: Final = frozenset({"blobs", "bundles", "events", "executor", "logs", "resources", "storage"})
 LOOKING: Final = frozenset({"analytics", "reading", "replay"})
 STARTING: Final = frozenset({"registration", "services"})
-DRIVING: Final = frozenset({"__init__", "client", "cluster", "upkeep"})
+DRIVING: Final = frozenset(
+    {"__init__", "client", "cluster", "http", "interop", "jobs", "planning", "remote", "soundness", "upkeep"}
+)
 
 ARROWS: Final = {
     # The ground: knows nothing of workflows.
@@ -36,6 +38,7 @@ ARROWS: Final = {
     "values": frozenset({"errors"}),  # JSON in and out
     "given": frozenset({"errors", "values"}),  # what callers pass
     "addresses": frozenset({"errors"}),  # where a Ray may be
+    "problems": frozenset({"errors"}),  # their names over HTTP
     "redaction": frozenset({"errors"}),  # what no text may show
     "settings": frozenset({"errors", "values"}),  # what an installation chooses
     "clock_guard": frozenset({"errors"}),  # whether those who delete may believe the clock
@@ -86,15 +89,10 @@ ARROWS: Final = {
     "jobs": frozenset({"errors", "values"}),  # a workflow file on its way to a cluster
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
     "reading": BASE | MODEL | SERVICES | {"analytics", "planning", "replay"},  # what a storage folder tells without a cluster
-    "remote": BASE | MODEL | SERVICES | AUTHORING | {"coordinator", "given", "planning", "registration"},  # without Ray
-    "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "interop", "planning"},
-    "cli": BASE
-    | MODEL
-    | SERVICES
-    | AUTHORING
-    | LOOKING
-    | DRIVING
-    | {"http", "interop", "jobs", "planning", "remote", "soundness"},
+    # The client without Ray.
+    "remote": BASE | MODEL | SERVICES | AUTHORING | {"coordinator", "given", "planning", "problems", "registration"},
+    "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "interop", "planning", "problems"},
+    "cli": BASE | MODEL | SERVICES | AUTHORING | LOOKING | DRIVING,
     "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "analytics", "cli", "client", "interop"},
     # The public names.
     "__init__": BASE | AUTHORING | {"actors", "client", "definitions", "events", "executor", "logs", "reading"},

@@ -14,7 +14,8 @@ from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
 from wonder_ray.http import administration, definitions, groups, histories, models, runs
 from wonder_ray.http.access import Admission
 from wonder_ray.http.guard import Guard, Limits
-from wonder_ray.http.problems import MEDIA_TYPE, PREFIX, HttpError, Problem, printable, problem_of, response_of
+from wonder_ray.http.problems import MEDIA_TYPE, HttpError, Problem, printable, problem_of, response_of
+from wonder_ray.problems import PREFIX
 
 if TYPE_CHECKING:
     from wonder_ray.http.backend import Backend

@@ -1,5 +1,6 @@
 """Errors as `application/problem+json` (RFC 9457).
 
+>>> from wonder_ray.errors import RunNotFoundError
 >>> problem_of(RunNotFoundError("no run matches 'x'")).status
 404
 """
@@ -11,33 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from starlette.responses import Response
 
-from wonder_ray.errors import (
-    AuthenticationError,
-    CommandRefusedError,
-    ConflictError,
-    DefinitionError,
-    ExpressionError,
-    ForbiddenError,
-    HistoryConflictError,
-    InputError,
-    KeyConflictError,
-    NotFoundError,
-    PayloadError,
-    RateLimitedError,
-    RunNotFoundError,
-    ServiceUnavailableError,
-    StaleEpochError,
-    StorageError,
-    WonderError,
-)
+from wonder_ray.errors import AuthenticationError, InputError, KeyConflictError, RateLimitedError, WonderError
 from wonder_ray.logs.context import current_log_context
+from wonder_ray.problems import KINDS, PREFIX
 from wonder_ray.values import encode_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MEDIA_TYPE: Final = "application/problem+json"
-PREFIX: Final = "urn:wonder-ray:problem:"
 INTERNAL: Final = "something went wrong here, which the service's log tells under this request's id"
 
 
@@ -60,34 +43,13 @@ class Problem(NamedTuple):
     headers: Mapping[str, str]
 
 
-_KINDS: Final[tuple[tuple[type[WonderError], int, str], ...]] = (
-    (AuthenticationError, 401, "unauthenticated"),
-    (ForbiddenError, 403, "forbidden"),
-    (RateLimitedError, 429, "rate-limited"),
-    (RunNotFoundError, 404, "run-not-found"),
-    (NotFoundError, 404, "not-found"),
-    (KeyConflictError, 409, "key-conflict"),
-    (ConflictError, 409, "conflict"),
-    (CommandRefusedError, 409, "command-refused"),
-    (HistoryConflictError, 409, "history-incomplete"),
-    (InputError, 422, "input-refused"),
-    (DefinitionError, 422, "definition-refused"),
-    (ExpressionError, 422, "expression-refused"),
-    (PayloadError, 422, "payload-refused"),
-    (ServiceUnavailableError, 503, "unavailable"),
-    (StaleEpochError, 503, "unavailable"),
-    (StorageError, 500, "internal"),
-    (WonderError, 422, "refused"),
-)
-
-
 def problem_of(error: WonderError) -> Problem:
     """What a client is told of an error."""
     more: dict[str, Any] = {}
     headers: dict[str, str] = {}
     if isinstance(error, HttpError):
         return Problem(error.status, error.kind, str(error), more, headers)
-    status, kind = next((status, kind) for cls, status, kind in _KINDS if isinstance(error, cls))
+    status, kind = next((status, kind) for cls, status, kind in KINDS if isinstance(error, cls))
     if isinstance(error, AuthenticationError):
         headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(error, RateLimitedError):

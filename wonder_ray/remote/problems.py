@@ -10,39 +10,17 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from wonder_ray.errors import (
-    AuthenticationError,
-    CommandRefusedError,
-    ConflictError,
-    DefinitionError,
-    ExpressionError,
-    ForbiddenError,
-    HistoryConflictError,
     InputError,
     KeyConflictError,
     NotFoundError,
-    PayloadError,
     RateLimitedError,
-    RunNotFoundError,
     ServiceUnavailableError,
     WonderError,
 )
+from wonder_ray.problems import KINDS, PREFIX
 
-PREFIX: Final = "urn:wonder-ray:problem:"
-_ERRORS: Final = MappingProxyType(
-    {
-        "unauthenticated": AuthenticationError,
-        "forbidden": ForbiddenError,
-        "run-not-found": RunNotFoundError,
-        "conflict": ConflictError,
-        "command-refused": CommandRefusedError,
-        "history-incomplete": HistoryConflictError,
-        "definition-refused": DefinitionError,
-        "expression-refused": ExpressionError,
-        "payload-refused": PayloadError,
-        "unavailable": ServiceUnavailableError,
-        "timeout": ServiceUnavailableError,
-    }
-)
+_NAMED: Final = {kind: error for error, _, kind in reversed(KINDS) if kind != "internal"}
+_ERRORS: Final = MappingProxyType(_NAMED | {"timeout": ServiceUnavailableError})
 
 
 def error_of(status: int, body: Any) -> WonderError:
