@@ -37,7 +37,19 @@ BODIES: dict[str, Any] = {
     "/v1/keys/{key_id}/revoke": None,
     "/v1/secrets/{name}": {"value": "hidden away"},
     "/v1/projects": {"name": "x"},
+    "/v1/projects/{name}": {"description": "x"},
+    "/v1/workspaces": {"name": "x"},
+    "/v1/workspaces/{name}": {"description": "x"},
 }
+WITH_BODY = {"POST", "PUT", "PATCH"}
+REMOVE_WORKSPACE = ("DELETE", "/v1/workspaces/{name}")
+EVERYWHERE = {
+    ("POST", "/v1/workspaces"),
+    ("PATCH", "/v1/workspaces/{name}"),
+    REMOVE_WORKSPACE,
+}
+"""What only an API key for all workspaces may ask for."""
+NAME = {"/v1/workspaces/{name}": "default"}
 UNDER_GROUPS = "/v1/runs/{run}/groups/"
 
 
@@ -51,7 +63,7 @@ ENDPOINTS = endpoints()
 
 def scope_of(method: str, path: str) -> str:
     last = path.rpartition("/")[2]
-    if path.startswith(("/v1/keys", "/v1/projects")):
+    if path.startswith(("/v1/keys", "/v1/projects", "/v1/workspaces")):
         return "admin"
     if path.startswith("/v1/secrets"):
         return "secrets:read" if method == "GET" else "secrets:write"
@@ -62,6 +74,11 @@ def scope_of(method: str, path: str) -> str:
     if last == "logs":
         return "logs:read"
     return "runs:write" if method == "POST" and last != "query" else "runs:read"
+
+
+def workspace_of(endpoint: tuple[str, str]) -> str | None:
+    """Whose API key may ask."""
+    return None if endpoint in EVERYWHERE else "default"
 
 
 def ids(endpoint: object) -> str:
@@ -77,9 +94,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Api, str, str]:
 
 def ask(api: Api, endpoint: tuple[str, str], run: str, key: str, **headers: str) -> Any:
     method, path = endpoint
-    body = BODIES.get(path) if method in {"POST", "PUT"} else None
+    body = BODIES.get(path) if method in WITH_BODY else None
     key_id = api.new_key("runs:read").split("_")[1] if "{key_id}" in path else ""
-    return api.call(method, path.format(run=run, name="approval", key_id=key_id), body, key=key, **headers)
+    return api.call(method, path.format(run=run, name=NAME.get(path, "approval"), key_id=key_id), body, key=key, **headers)
 
 
 def refused(answer: Any, status: int) -> None:
@@ -89,8 +106,9 @@ def refused(answer: Any, status: int) -> None:
 
 
 def test_the_list_of_endpoints_is_whole() -> None:
-    assert len(ENDPOINTS) == 34
-    assert {path for method, path in ENDPOINTS if method in {"POST", "PUT"}} == set(BODIES)
+    assert len(ENDPOINTS) == 43
+    assert {path for method, path in ENDPOINTS if method in WITH_BODY} == set(BODIES)
+    assert set(ENDPOINTS) >= EVERYWHERE
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=ids)
@@ -113,7 +131,7 @@ def test_a_wrong_key_is_refused(shared: tuple[Api, str, str], endpoint: tuple[st
 def test_every_other_scope_together_is_refused(shared: tuple[Api, str, str], endpoint: tuple[str, str]) -> None:
     api, run, _ = shared
     others = [scope for scope in SCOPES if scope not in {"admin", scope_of(*endpoint)}]
-    refused(ask(api, endpoint, run, api.new_key(*others)), 403)
+    refused(ask(api, endpoint, run, api.new_key(*others, workspace=workspace_of(endpoint))), 403)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=ids)
@@ -121,6 +139,17 @@ def test_another_workspace_is_refused(shared: tuple[Api, str, str], endpoint: tu
     api, run, _ = shared
     key = api.new_key("admin", workspace="other")
     refused(ask(api, endpoint, run, key, Wonder_Workspace="default"), 403)
+
+
+@pytest.mark.parametrize("endpoint", sorted(EVERYWHERE), ids=ids)
+def test_what_concerns_all_workspaces_is_refused_to_a_key_of_one(shared: tuple[Api, str, str], endpoint: tuple[str, str]) -> None:
+    """However much it may do there, and whichever workspace it names."""
+    api, run, _ = shared
+    for headers in ({}, {"Wonder_Workspace": "default"}):
+        answer = ask(api, endpoint, run, api.new_key(*SCOPES), **headers)
+        refused(answer, 403)
+        assert "--all-workspaces" in answer.json()["detail"]
+    assert [each.workspace_id for each in api.resources.list_workspaces()] == ["default", "other"]
 
 
 @pytest.mark.parametrize("endpoint", [each for each in ENDPOINTS if "{run}" in each[1]], ids=ids)
@@ -147,9 +176,10 @@ def test_its_scope_alone_is_enough(shared: tuple[Api, str, str], endpoint: tuple
         api.resources.put_secret("approval", value="hidden away")
         with suppress(ConflictError):
             api.resources.create_project("approval")
-    answer = ask(api, endpoint, run, api.new_key(scope_of(*endpoint)))
-    refused_by_the_run = {409} if endpoint[1].startswith(UNDER_GROUPS) else set()  # it has no groups
-    assert answer.status_code in {200, 201, 202} | refused_by_the_run, answer.text
+    answer = ask(api, endpoint, run, api.new_key(scope_of(*endpoint), workspace=workspace_of(endpoint)))
+    # It has no groups, and the workspace is not empty.
+    refused_by_what_is_there = {409} if endpoint[1].startswith(UNDER_GROUPS) or endpoint == REMOVE_WORKSPACE else set()
+    assert answer.status_code in {200, 201, 202} | refused_by_what_is_there, answer.text
 
 
 def test_a_key_for_all_workspaces_says_which(api: Api) -> None:

@@ -18,11 +18,14 @@ from wonder_ray.errors import (
     ForbiddenError,
     InputError,
     KeyConflictError,
+    NotFoundError,
     RunNotFoundError,
     ServiceUnavailableError,
     WonderError,
 )
 from wonder_ray.remote import Answer, Connection, LostError, RemoteClient, RemoteRun, Request, connect
+from wonder_ray.remote.administration import RemoteAdministration
+from wonder_ray.resources.administration import Administration
 from wonder_ray.resources.service import ResourcesService
 
 if TYPE_CHECKING:
@@ -59,6 +62,12 @@ def test_it_has_every_method_of_the_client_on_ray() -> None:
         assert set(ours) <= set(theirs)
         differing = {name for name in ours if ours[name] != theirs[name]}
         assert differing <= {"runs"}
+
+
+def test_it_administers_with_every_method_that_is_not_of_the_services_themselves() -> None:
+    ours, theirs = public(Administration), public(RemoteAdministration)
+    assert set(ours) - set(theirs) == {"authorize", "grant_secret", "reseal_secrets"}
+    assert {name for name in theirs if ours[name] != theirs[name]} == set()
 
 
 def test_a_run_is_started_looked_at_and_told_things(api: Api, client: RemoteClient) -> None:
@@ -153,12 +162,35 @@ def test_a_workspace_is_administered(api: Api, client: RemoteClient) -> None:
     client.admin.create_project("search")
     assert [each.project_id for each in client.admin.list_projects()] == ["default", "search"]
     client.admin.delete_project("search")
+    client.admin.create_project("search")
+    assert client.admin.update_project("search", description="finds") == client.admin.get_project("search")
     for refused in (
         lambda: client.admin.create_workspace("x"),
         lambda: client.admin.list_secrets(workspace_id="other"),
+        lambda: client.admin.list_api_keys(workspace_id=None),
     ):
-        with pytest.raises(WonderError):
+        with pytest.raises(ForbiddenError):
             refused()
+
+
+def test_all_workspaces_are_administered_with_a_key_for_all(api: Api) -> None:
+    client = connect("http://test", api_key=api.new_key("admin", workspace=None), transport=InProcess(api))
+    client.admin.create_workspace("team", description="ours")
+    assert client.admin.update_workspace("team", rate_per_s=5).rate_per_s == 5
+    assert client.admin.get_workspace("team") in client.admin.list_workspaces()
+    made = client.admin.create_api_key("ci", ("runs:read",), workspace_id="team")
+    assert [client.admin.get_api_key(made.record.key_id)] == client.admin.list_api_keys(workspace_id="team") == [made.record]
+    assert client.admin.create_api_key("root", ("admin",), workspace_id=None).record.workspace_id is None
+    assert {each.name for each in client.admin.list_api_keys(workspace_id=None)} == {"test", "root"}
+    client.admin.put_secret("openai", env="KEY", workspace_id="team")
+    assert client.admin.get_secret("openai", workspace_id="team").location == "KEY"
+    with pytest.raises(ForbiddenError, match="WONDER_WORKSPACE"):
+        client.admin.list_secrets()
+    client.admin.delete_secret("openai", workspace_id="team")
+    client.admin.create_workspace("empty")
+    client.admin.delete_workspace("empty")
+    with pytest.raises(NotFoundError):
+        client.admin.get_workspace("empty")
 
 
 # ------------------------------------------------------------------------------------------------------ lost connections

@@ -67,6 +67,18 @@ def test_a_key_for_all_workspaces_says_which_one_it_means(service: ResourcesServ
         service.authorize(token, scope="admin")
     with pytest.raises(NotFoundError, match="'gone'"):
         service.authorize(token, scope="admin", workspace_id="gone")
+    found = service.authorize(token, scope="admin", reach="any")
+    assert (found.workspace_id, found.all_workspaces) == (None, True)
+    assert service.authorize(token, scope="admin", workspace_id="team", reach="any").workspace_id == "team"
+    assert service.authorize(token, scope="admin", reach="all").workspace_id is None
+
+
+def test_a_key_of_one_workspace_reaches_no_further(service: ResourcesService) -> None:
+    token = service.create_api_key("ci", ("admin",), workspace_id="team").token
+    found = service.authorize(token, scope="admin", reach="any")
+    assert (found.workspace_id, found.all_workspaces) == ("team", False)
+    with pytest.raises(ForbiddenError, match="--all-workspaces"):
+        service.authorize(token, scope="admin", reach="all")
 
 
 def test_a_key_is_256_random_bits_of_which_only_a_hash_is_stored(service: ResourcesService) -> None:

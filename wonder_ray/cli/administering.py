@@ -25,7 +25,10 @@ Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Its name."
 KeyId: TypeAlias = Annotated[
     str, typer.Argument(metavar="ID", help="The id of the key: see `wonder key list`.", show_default=False)
 ]
-Workspace: TypeAlias = Annotated[str, typer.Option("--workspace", metavar="W", help="The workspace.")]
+Workspace: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--workspace", metavar="W", help="The workspace. [default: 'default'; with --server that of the API key]"),
+]
 Description: TypeAlias = Annotated[str, typer.Option("--description", metavar="TEXT", help="What it is for.")]
 Everywhere: TypeAlias = Annotated[bool, typer.Option("--all-workspaces", help="Good for all workspaces instead of one.")]
 RatePerS: TypeAlias = Annotated[
@@ -71,6 +74,13 @@ def administration(address: str | None, storage: Any) -> Iterator[Administration
         service.close()
 
 
+def of(workspace: str | None, *, everywhere: bool = False) -> dict[str, Any]:
+    """Which workspace is meant, as the methods of the registry take it; nothing, where it is theirs to say."""
+    if everywhere and workspace is not None:
+        raise typer.BadParameter("give --workspace, or --all-workspaces")
+    return {"workspace_id": None} if everywhere else {} if workspace is None else {"workspace_id": workspace}
+
+
 def list_workspaces(json: JsonLines = False, address: Address = None, storage: Storage = None) -> None:
     """List all workspaces."""
     with administration(address, storage) as admin:
@@ -108,36 +118,34 @@ def delete_workspace(name: Name, address: Address = None, storage: Storage = Non
     typer.echo(f"workspace {name} is gone")
 
 
-def list_projects(
-    workspace: Workspace = "default", json: JsonLines = False, address: Address = None, storage: Storage = None
-) -> None:
+def list_projects(workspace: Workspace = None, json: JsonLines = False, address: Address = None, storage: Storage = None) -> None:
     """List the projects of a workspace."""
     with administration(address, storage) as admin:
-        _show(admin.list_projects(workspace_id=workspace), ("project_id", "description"), json=json)
+        _show(admin.list_projects(**of(workspace)), ("project_id", "description"), json=json)
 
 
 def create_project(
     name: Name,
-    workspace: Workspace = "default",
+    workspace: Workspace = None,
     description: Description = "",
     address: Address = None,
     storage: Storage = None,
 ) -> None:
     """Make a project."""
     with administration(address, storage) as admin:
-        admin.create_project(name, workspace_id=workspace, description=description)
+        admin.create_project(name, **of(workspace), description=description)
     typer.echo(f"project {name} is there")
 
 
-def delete_project(name: Name, workspace: Workspace = "default", address: Address = None, storage: Storage = None) -> None:
+def delete_project(name: Name, workspace: Workspace = None, address: Address = None, storage: Storage = None) -> None:
     """Remove a project without runs."""
     with administration(address, storage) as admin:
-        admin.delete_project(name, workspace_id=workspace)
+        admin.delete_project(name, **of(workspace))
     typer.echo(f"project {name} is gone")
 
 
 def list_keys(
-    workspace: Workspace = "default",
+    workspace: Workspace = None,
     all_workspaces: Everywhere = False,
     json: JsonLines = False,
     address: Address = None,
@@ -145,14 +153,14 @@ def list_keys(
 ) -> None:
     """List the API keys of a workspace; the keys themselves are known to nobody."""
     with administration(address, storage) as admin:
-        found = admin.list_api_keys(workspace_id=None if all_workspaces else workspace)
+        found = admin.list_api_keys(**of(workspace, everywhere=all_workspaces))
         _show(found, ("key_id", "name", "scopes", "rate_per_s", "used_us", "expires_us", "revoked_us"), json=json)
 
 
 def create_key(
     name: Name,
     scope: Annotated[list[str], typer.Option("--scope", metavar="S", help=_NEEDS)],
-    workspace: Workspace = "default",
+    workspace: Workspace = None,
     all_workspaces: Everywhere = False,
     rate: RatePerS = None,
     burst: Burst = None,
@@ -169,7 +177,7 @@ def create_key(
         made = admin.create_api_key(
             name,
             tuple(scope),
-            workspace_id=None if all_workspaces else workspace,
+            **of(workspace, everywhere=all_workspaces),
             expires_us=None if days is None else SystemClock().now_us() + days * _DAY_US,
             rate_per_s=rate,
             burst=burst,
@@ -197,19 +205,17 @@ def revoke_key(key_id: KeyId, address: Address = None, storage: Storage = None) 
     typer.echo(f"API key {key_id} is revoked")
 
 
-def list_secrets(
-    workspace: Workspace = "default", json: JsonLines = False, address: Address = None, storage: Storage = None
-) -> None:
+def list_secrets(workspace: Workspace = None, json: JsonLines = False, address: Address = None, storage: Storage = None) -> None:
     """List the secrets of a workspace; never their values."""
     with administration(address, storage) as admin:
-        _show(admin.list_secrets(workspace_id=workspace), ("name", "provider", "location", "version", "description"), json=json)
+        _show(admin.list_secrets(**of(workspace)), ("name", "provider", "location", "version", "description"), json=json)
 
 
 def set_secret(
     name: Name,
     env: Annotated[str | None, typer.Option(metavar="VAR", help="Executors find the value in this variable.")] = None,
     file: Annotated[str | None, typer.Option(metavar="PATH", help="Executors find the value in this file.")] = None,
-    workspace: Workspace = "default",
+    workspace: Workspace = None,
     description: Description = "",
     address: Address = None,
     storage: Storage = None,
@@ -217,14 +223,14 @@ def set_secret(
     """Make a secret or change it; without --env and --file its value is read from stdin, and stored encrypted."""
     value = _value() if env is None and file is None else None
     with administration(address, storage) as admin:
-        found = admin.put_secret(name, value=value, env=env, file=file, workspace_id=workspace, description=description)
+        found = admin.put_secret(name, value=value, env=env, file=file, **of(workspace), description=description)
     typer.echo(f"{found.reference} ({found.provider}), version {found.version}")
 
 
-def delete_secret(name: Name, workspace: Workspace = "default", address: Address = None, storage: Storage = None) -> None:
+def delete_secret(name: Name, workspace: Workspace = None, address: Address = None, storage: Storage = None) -> None:
     """Remove a secret."""
     with administration(address, storage) as admin:
-        admin.delete_secret(name, workspace_id=workspace)
+        admin.delete_secret(name, **of(workspace))
     typer.echo(f"secret {name} is gone")
 
 

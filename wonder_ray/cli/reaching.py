@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 SPEAKING: Final = frozenset(
     {
         "run", "resume", "gates", "answer", "signal", "update", "pause", "cancel", "complete-group", "close-group", "add-members",
-        "fork", "restart-from", "runs", "show", "state", "query", "events", "trace", "logs", "project", "key", "secret",
+        "fork", "restart-from", "runs", "show", "state", "query", "events", "trace", "logs",
+        "workspace", "project", "key", "secret",
     }
 )  # fmt: skip
 """The commands that speak to a server."""

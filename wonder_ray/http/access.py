@@ -11,9 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute, Match
 
 from wonder_ray.client import Run
-from wonder_ray.errors import WonderError
+from wonder_ray.errors import ForbiddenError, WonderError
 from wonder_ray.http.backend import Backend
 from wonder_ray.http.guard import note_refusal
+from wonder_ray.resources.access_records import SAY_WHICH, Reach
 from wonder_ray.resources.checks import check_key
 
 bearer = HTTPBearer(auto_error=False, description="An API key: `wonder_...`")
@@ -37,15 +38,45 @@ class Caller(NamedTuple):
         return self.backend.run(self.backend.record(ref, self.workspace_id))
 
 
-class Scoped:
-    """A dependency: the caller, whose API key `Admission` has found good for this scope in the workspace that is meant."""
+class WideCaller(NamedTuple):
+    """Who asks for what may reach beyond one workspace."""
 
-    def __init__(self, scope: str) -> None:
+    backend: Backend
+    workspace_id: str | None
+    """The one that is meant; None is all of them."""
+    all_workspaces: bool
+    """Whether the API key is good for all of them."""
+
+    def in_one(self) -> Caller:
+        """The same for one workspace; a `ForbiddenError` where none is named."""
+        if self.workspace_id is None:
+            raise ForbiddenError(f"the API key is for all workspaces: {SAY_WHICH}")
+        return Caller(self.backend, self.workspace_id)
+
+
+class Needing:
+    """A dependency: what an endpoint wants of an API key, which `Admission` has looked at before."""
+
+    def __init__(self, scope: str, reach: Reach = "one") -> None:
         self.scope = scope
+        self.reach = reach
+
+
+class Scoped(Needing):
+    """The caller, whose API key is good for this scope in the workspace that is meant."""
 
     def __call__(self, request: Request, _credentials: Credentials, _workspace: Workspace = None) -> Caller:
         """Who it is."""
         return Caller(request.app.state.backend, request.state.identity.workspace_id)
+
+
+class ScopedWidely(Needing):
+    """The same for what may reach further."""
+
+    def __call__(self, request: Request, _credentials: Credentials, _workspace: Workspace = None) -> WideCaller:
+        """Who it is."""
+        identity = request.state.identity
+        return WideCaller(request.app.state.backend, identity.workspace_id, identity.all_workspaces)
 
 
 class Admission:
@@ -58,7 +89,7 @@ class Admission:
 
     def __init__(self, app: FastAPI, routes: Iterable[BaseRoute]) -> None:
         self._app = app
-        self._routes = [(route, _scope_of(route)) for route in routes]
+        self._routes = [(route, _needed_by(route)) for route in routes]
 
     async def __call__(self, scope: MutableMapping[str, Any]) -> None:
         """Let a request in, and note whose it is in its state; a `WonderError` says why not.
@@ -71,7 +102,7 @@ class Admission:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         kind, _, token = headers.get(b"authorization", "").partition(" ")
         workspace = headers.get(b"wonder-workspace") or None
-        asked = {"scope": needed, "workspace_id": workspace}
+        asked = {"scope": needed.scope, "reach": needed.reach, "workspace_id": workspace}
         state = self._app.state
         try:
             identity = await run_in_threadpool(
@@ -82,15 +113,15 @@ class Admission:
             raise
         scope.setdefault("state", {})["identity"] = identity
 
-    def _needed(self, scope: MutableMapping[str, Any]) -> str | None:
-        """The scope that the endpoint wants; None where it wants none."""
+    def _needed(self, scope: MutableMapping[str, Any]) -> Needing | None:
+        """What the endpoint wants; None where it wants none."""
         return next((needed for route, needed in self._routes if route.matches(scope)[0] is Match.FULL), None)
 
 
-def _scope_of(route: BaseRoute) -> str:
-    """What it depends on; an error in the program when that is nothing."""
+def _needed_by(route: BaseRoute) -> Needing:
+    """What it wants of an API key; an error in the program when that is nothing."""
     dependant: Any = route.dependant  # type: ignore[attr-defined] # it is one of FastAPI's
-    return next(each.call.scope for each in dependant.dependencies if isinstance(each.call, Scoped))
+    return next(each.call for each in dependant.dependencies if isinstance(each.call, Needing))
 
 
 def idempotency_key(
@@ -119,3 +150,5 @@ WriteDefinitions = Annotated[Caller, Depends(Scoped("definitions:write"))]
 ReadSecrets = Annotated[Caller, Depends(Scoped("secrets:read"))]
 WriteSecrets = Annotated[Caller, Depends(Scoped("secrets:write"))]
 Administer = Annotated[Caller, Depends(Scoped("admin"))]
+AdministerAny = Annotated[WideCaller, Depends(ScopedWidely("admin", "any"))]
+AdministerAll = Annotated[WideCaller, Depends(ScopedWidely("admin", "all"))]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from wonder_ray.resources.records import RunRecord
 
 API_KEY: Final = "WONDER_API_KEY"
+WORKSPACE: Final = "WONDER_WORKSPACE"
 PAGE: Final = 1_000
 DEFAULT_LIMIT: Final = 50
 
@@ -63,7 +64,7 @@ def connect(
     Args:
         url: `http://host:port`.
         api_key: By default `$WONDER_API_KEY`.
-        workspace: The workspace that is meant; by default the one of the API key.
+        workspace: The workspace that is meant; by default `$WONDER_WORKSPACE`, else the one of the API key.
         project: The part of the workspace that runs are started in.
         transport: How requests travel, instead of over the network.
 
@@ -73,7 +74,9 @@ def connect(
     key = api_key or os.environ.get(API_KEY)
     if not key:
         raise AuthenticationError(f"{url} wants an API key: api_key=..., or {API_KEY}; `wonder key create` makes one")
-    return RemoteClient(url, Connection(transport or UrlTransport(url), key, workspace), project=project)
+    return RemoteClient(
+        url, Connection(transport or UrlTransport(url), key, workspace or os.environ.get(WORKSPACE)), project=project
+    )
 
 
 class RemoteClient:
@@ -165,7 +168,7 @@ class RemoteClient:
 
     @property
     def admin(self) -> RemoteAdministration:
-        """The projects, API keys and secrets of the workspace."""
+        """Workspaces, projects, API keys and secrets."""
         return RemoteAdministration(self.api)
 
     def flush(self) -> None:

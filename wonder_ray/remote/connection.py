@@ -54,6 +54,12 @@ class Connection:
         if workspace:
             self._headers["Wonder-Workspace"] = workspace
 
+    def in_workspace(self, workspace: str) -> Connection:
+        """The same way, with another workspace meant."""
+        found = Connection(self._transport, None, workspace, patience_s=self._patience_s)
+        found._headers = self._headers | found._headers
+        return found
+
     def get(self, path: str, **query: Any) -> Any:
         """What is at a path."""
         return self._call(Request("GET", path_of(path, query), self._headers))
@@ -68,7 +74,7 @@ class Connection:
             body: JSON.
             key: The `Idempotency-Key`.
             repeatable: Whether to repeat it where it may have been done: not, where that would do it twice.
-            method: `POST`, `PUT` or `DELETE`.
+            method: `POST`, `PUT`, `PATCH` or `DELETE`.
         """
         headers = dict(self._headers)
         content = None

@@ -25,6 +25,14 @@ SCOPES: Final[tuple[str, ...]] = get_args(Scope)
 """What an API key may be allowed. `admin` allows everything, keys and workspaces included; `secrets:read` shows no values."""
 ADMIN: Final = "admin"
 
+Reach: TypeAlias = Literal["one", "any", "all"]
+"""How far a request goes: `one` workspace; `any`: one, or with a key for all workspaces that names none, all of them; `all`: what
+only a key for all workspaces may ask for."""
+
+SAY_WHICH: Final = (
+    "say which one is meant: Wonder-Workspace in a request, WONDER_WORKSPACE for `wonder`, `connect(workspace=...)`"
+)
+
 Provider: TypeAlias = Literal["stored", "env", "file"]
 
 
@@ -75,8 +83,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     key_id: str
     name: str
-    workspace_id: str
-    """Where it may act: the one that was asked for, which its key is good for."""
+    workspace_id: str | None
+    """Where it may act: the one that was asked for, which its key is good for; None, where it reaches further, is all of them."""
+    all_workspaces: bool = False
+    """Whether its key is good for all of them."""
     scopes: tuple[str, ...]
     rate: Rate | None = None
     """None where nothing limits it."""

@@ -12,7 +12,7 @@ from wonder_ray.resources.records import DEFAULT_WORKSPACE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wonder_ray.resources.access_records import ApiKeyRecord, Identity, NewApiKey, SecretGrant, SecretRecord
+    from wonder_ray.resources.access_records import ApiKeyRecord, Identity, NewApiKey, Reach, SecretGrant, SecretRecord
     from wonder_ray.resources.records import ProjectRecord, WorkspaceRecord
     from wonder_ray.resources.request_log import RequestLog
     from wonder_ray.resources.store import ResourcesStore
@@ -184,13 +184,16 @@ class Administration:
                 check_name(workspace_id, "workspace")
             return self._store.api_keys.all(workspace_id)
 
-    def authorize(self, token: str, *, scope: str | None = None, workspace_id: str | None = None, cost: float = 1.0) -> Identity:
+    def authorize(
+        self, token: str, *, scope: str | None = None, workspace_id: str | None = None, reach: Reach = "one", cost: float = 1.0
+    ) -> Identity:
         """Who sends this API key, when it is good for this scope in this workspace and has requests left; it pays for one.
 
         Args:
             token: What the client sent.
             scope: What it wants to do; None for what every key may.
             workspace_id: Where; by default the workspace of the key.
+            reach: How far that goes.
             cost: How many requests this one counts for.
 
         Raises:
@@ -203,7 +206,7 @@ class Administration:
             if scope is not None:
                 checks.check_scopes((scope,))
             checks.check_rate(cost, None)
-            return self._store.api_keys.authorize(token, scope, workspace_id, cost)
+            return self._store.api_keys.authorize(token, scope, workspace_id, reach, cost)
 
     def _note_key(self, event_type: str, key: ApiKeyRecord) -> None:
         self._log.done(event_type, f"API key {key.name!r}", key_id=key.key_id, workspace_id=key.workspace_id, scopes=key.scopes)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import bindparam, insert, select, update
 
 from wonder_ray.errors import AuthenticationError, ConflictError, ForbiddenError, NotFoundError
-from wonder_ray.resources.access_records import ADMIN, ApiKeyRecord, Identity, NewApiKey, Rate, StoredKey
+from wonder_ray.resources.access_records import ADMIN, SAY_WHICH, ApiKeyRecord, Identity, NewApiKey, Rate, StoredKey
 from wonder_ray.resources.limits import Limit, limit_of, take
 from wonder_ray.resources.tables import API_KEYS
 from wonder_ray.resources.workspaces import bucket_name, need_workspace
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from wonder_ray.clock import Clock
+    from wonder_ray.resources.access_records import Reach
     from wonder_ray.resources.master_key import MasterKeys
     from wonder_ray.resources.transactions import Transactions
 
@@ -134,7 +135,7 @@ class ApiKeys:
 
         return self._transactions.read("list_api_keys", work)
 
-    def authorize(self, token: str, scope: str | None, workspace_id: str | None, cost: float) -> Identity:
+    def authorize(self, token: str, scope: str | None, workspace_id: str | None, reach: Reach, cost: float) -> Identity:
         """Who sends this key, if it is good for this scope in this workspace (by default its own), and has requests left.
 
         Raises:
@@ -144,17 +145,26 @@ class ApiKeys:
             RateLimitedError: Its requests, or those of its workspace, are used up for now.
         """
 
-        def look(connection: Connection) -> tuple[_Known, str, list[Limit]]:
+        def look(connection: Connection) -> tuple[_Known, str | None, list[Limit]]:
             known = self._accept(connection, token)
-            where = _allowed(known.row, scope, workspace_id)
-            workspace = need_workspace(connection, where)
+            where = _allowed(known.row, scope, workspace_id, reach)
             limits = limit_of(f"key:{known.row.key_id}", known.row.rate_per_s, known.row.burst)
-            return known, where, limits + limit_of(bucket_name(where), workspace.rate_per_s, workspace.burst)
+            if where is not None:
+                workspace = need_workspace(connection, where)
+                limits += limit_of(bucket_name(where), workspace.rate_per_s, workspace.burst)
+            return known, where, limits
 
         known, where, limits = self._transactions.read("authorize", look)
         rate = self._note_use(known, limits, cost)
         row = known.row
-        return Identity(key_id=row.key_id, name=row.name, workspace_id=where, scopes=tuple(row.scopes.split()), rate=rate)
+        return Identity(
+            key_id=row.key_id,
+            name=row.name,
+            workspace_id=where,
+            all_workspaces=row.workspace_id is None,
+            scopes=tuple(row.scopes.split()),
+            rate=rate,
+        )
 
     def _note_use(self, known: _Known, limits: list[Limit], cost: float) -> Rate | None:
         """Pay for a request, and note that the key was used; nothing is written when neither is due."""
@@ -213,17 +223,20 @@ def stored_keys(connection: Connection) -> tuple[StoredKey, ...]:
     return tuple(StoredKey(record=_record(row), pepper_id=row.pepper_id) for row in rows)
 
 
-def _allowed(row: Row[Any], scope: str | None, workspace_id: str | None) -> str:
-    """The workspace that is meant, if the key is good for this scope there."""
+def _allowed(row: Row[Any], scope: str | None, workspace_id: str | None, reach: Reach) -> str | None:
+    """The workspace that is meant (None: all of them), if the key is good for this scope there."""
     where = workspace_id or row.workspace_id
-    if where is None:
-        raise ForbiddenError(f"API key {row.key_id} is for all workspaces: say which one is meant")
+    if where is None and reach == "one":
+        raise ForbiddenError(f"API key {row.key_id} is for all workspaces: {SAY_WHICH}")
+    if row.workspace_id is not None and reach == "all":
+        wanted = "this takes one for all workspaces (`wonder key create NAME --all-workspaces`)"
+        raise ForbiddenError(f"API key {row.key_id} is for workspace {row.workspace_id!r}: {wanted}")
     if row.workspace_id not in {None, where}:
         raise ForbiddenError(f"API key {row.key_id} is not for workspace {where!r}: use one of that workspace")
     scopes = row.scopes.split()
     if scope is not None and scope not in scopes and ADMIN not in scopes:
         raise ForbiddenError(f"API key {row.key_id} lacks the scope {scope!r}: it has {', '.join(scopes) or 'none'}")
-    return str(where)
+    return None if where is None else str(where)
 
 
 def _refused(why: str, key_id: str | None = None) -> RefusedKeyError:
