@@ -29,8 +29,9 @@ wheels                CPython 3.11-3.14 on Linux   the same Pythons and 3.15,   
 ===================== ============================ ============================= =======================
 
 The first is chosen: it bounds what an expression may cost, and is the fastest. This module closes the traps it has: strings are
-cut at a NUL (an error here), maps are walked in an order that changes with the process (sorted keys here), and chains like
-`.map(s, s + s)` double a value without limit (refused here).
+cut at a NUL (an error here), maps are walked in an order that changes with the process (sorted keys here), nulls wear down the
+references to `None` until the interpreter ends (`_cel_nulls`), and chains like `.map(s, s + s)` double a value without limit
+(refused here).
 
 **Limits**: text 4,096 characters; nesting 32; 9,999 steps of comprehensions per evaluation (fan out with `foreach`, or use an
 action); a value that could hold its parts over 10,000 times is refused. `map` and `filter` take quadratic time and memory in the
@@ -51,6 +52,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from wonder_ray.definitions import _cel_ast as ast
+from wonder_ray.definitions._cel_nulls import keep_none
 from wonder_ray.definitions._cel_paths import Trouble, as_python, roots_and_projections
 from wonder_ray.errors import ExpressionError
 
@@ -271,6 +273,7 @@ def _environment(extra_names: frozenset[str]) -> tuple[Any, object]:
             raise ExpressionError(msg)
     from cel_expr_python import cel  # up to 21 ms, and only who evaluates needs it
 
+    keep_none()
     dyn = cel.Type.DYN
     # One overload per type: the runtime does not find one for DYN.
     overloads = [
