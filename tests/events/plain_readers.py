@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LIBRARIES: Final = ("pyarrow", "pandas", "polars", "duckdb")
 CLEAR: Final = (
     "magic bytes", "must end with PAR1", "No such file", "Invalid thrift", "TProtocolException", "don't know what type",
-    "Cannot open file", "no files", "No files found",
+    "Cannot open file", "no files", "No files found", "expanded paths were empty",
 )  # fmt: skip
 """What an error says that a reader got in the middle of a swap."""
 SHOWN_MAX: Final = 5

@@ -16,12 +16,16 @@ import pyarrow as pa
 from wonder_ray.errors import WonderError
 from wonder_ray.events.layout import EventLayout
 from wonder_ray.events.schema import SCHEMA_VERSION, schema_of
+from wonder_ray.events.swaps import pending, settled
 from wonder_ray.events.wire import STREAMS
 from wonder_ray.fold import fan_out_token_id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     import duckdb
 
+    from wonder_ray.events.swaps import Swap
     from wonder_ray.events.wire import Stream
 
 DERIVED_VIEWS: Final = ("_restored", "_births", "tokens", "attempts", "runs")
@@ -45,12 +49,12 @@ class Database:
     def __init__(self, storage: Path) -> None:
         self._layout = EventLayout(storage.absolute())
         self._lock = threading.Lock()
-        self._filled = dict.fromkeys(STREAMS, False)
-        """Which streams had files when their views were made."""
+        self._selects: dict[Stream, str] = {}
+        """What the views of the datasets are made of."""
         self._connection = _locked_connection(self._layout)
         # Made over empty views first: a view is bound when it is made, and this way no file is looked into for that.
         for stream in STREAMS:
-            self._make_view(_NAMES[stream], _empty_sql(stream))
+            self._follow(stream, _empty_sql(stream))
         for name in DERIVED_VIEWS:
             self._make_view(name, sql_text(f"views/{name}.sql"))
         # DuckDB complains on stderr about a function of ours in a database that is still open when Python ends.
@@ -59,7 +63,9 @@ class Database:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of the caller's own, with the views as the folder is now."""
         with self._lock:
-            self._follow_the_folder()
+            swaps = pending(self._layout)
+            for stream in STREAMS:
+                self._follow(stream, _stream_sql(self._layout, stream, swaps))
             return self._connection.cursor()
 
     def close(self) -> None:
@@ -67,12 +73,10 @@ class Database:
         with self._lock:
             self._finalizer()
 
-    def _follow_the_folder(self) -> None:
-        for stream in STREAMS:
-            filled = self._layout.has_files(stream)
-            if filled != self._filled[stream]:
-                self._make_view(_NAMES[stream], _dataset_sql(self._layout, stream) if filled else _empty_sql(stream))
-                self._filled[stream] = filled
+    def _follow(self, stream: Stream, select: str) -> None:
+        if select != self._selects.get(stream):
+            self._make_view(_NAMES[stream], select)
+            self._selects[stream] = select
 
     def _make_view(self, name: str, select: str) -> None:
         self._connection.execute(f"CREATE OR REPLACE VIEW {name} AS {select}")
@@ -91,7 +95,8 @@ def _locked_connection(layout: EventLayout) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config=_CONFIG)
     connection.create_function("fan_out_token_id", _fan_out_token_ids, ["VARCHAR", "BIGINT"], "VARCHAR", type="arrow")  # type: ignore[call-overload] # names of enums are taken, too
     # A glob is allowed only in an allowed folder; with an odd name it is written escaped, which is another text.
-    folders = [path for stream in STREAMS for path in _spellings(layout.dataset(stream))]
+    readable = [*(layout.dataset(stream) for stream in STREAMS), layout.swap_dir]
+    folders = [spelling for folder in readable for spelling in _spellings(folder)]
     spill = Path(tempfile.gettempdir()) / f"wonder-sql-{os.getpid()}"
     for setting in (
         "GLOBAL TimeZone = 'UTC'",
@@ -110,13 +115,34 @@ def _fan_out_token_ids(fanout_ids: Any, branches: Any) -> Any:
     return pa.array([fan_out_token_id(fanout_id, branch) for fanout_id, branch in pairs], pa.string())
 
 
-def _dataset_sql(layout: EventLayout, stream: Stream) -> str:
+def _stream_sql(layout: EventLayout, stream: Stream, swaps: Sequence[Swap]) -> str:
+    """The rows of a stream; while days of it are being replaced, as if they had been (whoever globs then gets an error)."""
+    if not any(swap.stream == stream for swap in swaps):
+        pattern = f"{glob.escape(str(layout.dataset(stream)))}/date=*/*.parquet"
+        return _files_sql(stream, _literal(pattern)) if layout.has_files(stream) else _empty_sql(stream)
+    there: list[Path] = []
+    aside: dict[str, list[Path]] = {}
+    for date, path in settled(layout, stream, swaps):
+        is_there = path.is_relative_to(layout.dataset(stream))
+        (there if is_there else aside.setdefault(date, [])).append(path)
+    selects = [_files_sql(stream, _list(there))] if there else []
+    selects += [_files_sql(stream, _list(paths), date) for date, paths in sorted(aside.items())]
+    return " UNION ALL ".join(selects) or _empty_sql(stream)
+
+
+def _files_sql(stream: Stream, pattern: str, date: str | None = None) -> str:
+    """All rows of some files; their date is in their paths, or is given."""
     columns = ", ".join(field.name for field in schema_of(stream))
-    pattern = f"{glob.escape(str(layout.dataset(stream)))}/date=*/*.parquet"
     # Where files may differ in their columns, every one of them has to be looked into before a query can begin.
-    differ = str(SCHEMA_VERSION > 1).lower()
-    options = f"hive_partitioning = true, hive_types = {{'date': DATE}}, union_by_name = {differ}"
-    return f"SELECT {columns}, date FROM read_parquet({_literal(pattern)}, {options})"  # noqa: S608 - all of it is ours
+    options = f"union_by_name = {str(SCHEMA_VERSION > 1).lower()}"
+    if date is None:
+        options += ", hive_partitioning = true, hive_types = {'date': DATE}"
+    day = "date" if date is None else f"DATE {_literal(date)} AS date"
+    return f"SELECT {columns}, {day} FROM read_parquet({pattern}, {options})"  # noqa: S608 - all of it is ours
+
+
+def _list(paths: Iterable[Path]) -> str:
+    return f"[{', '.join(_literal(glob.escape(str(path))) for path in paths)}]"
 
 
 def _empty_sql(stream: Stream) -> str:

@@ -137,7 +137,7 @@ class Events:
             return self._database.cursor()
 
     def _ask(self, query: str, params: Any, seconds_max: float, check: Check = lambda _, query: query) -> Result:
-        """Run a query; again, when a file vanished under it (compaction and retention replace files)."""
+        """Run a query; again, when a file was moved, replaced or removed under it (compaction and retention do that)."""
         import duckdb
 
         from wonder_ray.analytics.result import Result
@@ -149,13 +149,19 @@ class Events:
             except duckdb.InterruptException:
                 raise QueryError(f"the query took longer than {seconds_max:g} s, and was stopped: {query}") from None
             except duckdb.Error as error:
-                torn = isinstance(error, duckdb.InvalidInputException) and str(self.storage) in str(error)
-                if not torn and not isinstance(error, duckdb.IOException):
+                if not self._is_about_a_file(error):
                     raise QueryError(f"{error}\nin: {query}") from None
                 if not left:
                     msg = f"the events in {self.storage} cannot be read: {error}; see `wonder doctor`"
                     raise StorageError(msg) from error
         raise AssertionError("unreachable")  # the last try returns or raises
+
+    def _is_about_a_file(self, error: duckdb.Error) -> bool:
+        """Whether it is no fault of the query: a file is missing, is none, or is another one than a moment ago."""
+        import duckdb
+
+        names_one = isinstance(error, duckdb.InvalidInputException) and str(self.storage.absolute()) in str(error)
+        return names_one or isinstance(error, duckdb.IOException) or type(error) is duckdb.Error  # the last: garbled content
 
     def _resolve(self, ref: str) -> str:
         if ref == LATEST:

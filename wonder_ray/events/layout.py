@@ -104,6 +104,15 @@ def instance_of(log: str | Path) -> int:
     return int(Path(log).name.removesuffix(".sqlite"))
 
 
+def date_of(name: str) -> str:
+    """The day that a file's name tells.
+
+    >>> date_of("date=2026-11-23/000001-5f2c91aa-00000001.parquet")
+    '2026-11-23'
+    """
+    return name.partition("/")[0].removeprefix("date=")
+
+
 def sync_dir(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from wonder_ray.events.commit_log import CommitLog
+from wonder_ray.events.layout import date_of
 from wonder_ray.events.schema import EVENT_SCHEMA
-from wonder_ray.events.survey import date_of, last_days, runs_of
+from wonder_ray.events.survey import last_days, runs_of
 from wonder_ray.events.swaps import Swap
 from wonder_ray.workflow_events import TERMINAL_EVENTS
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow.parquet as pq
 
 from wonder_ray.events.commit_log import CommitLog
+from wonder_ray.events.layout import date_of
 from wonder_ray.events.log_keeping import KeptFile
 from wonder_ray.events.swaps import under_way
 from wonder_ray.events.wire import STREAMS
@@ -77,15 +78,6 @@ class Survey:
         """The days before a date of which every file is finished and known, and none is being replaced."""
         disturbed = self.busy[stream] | {date_of(name) for name in self.unknown[stream]}
         return [day for day in self.days(stream) if day.date < before and day.date not in disturbed]
-
-
-def date_of(name: str) -> str:
-    """The day that a file's name tells.
-
-    >>> date_of("date=2026-11-23/000001-5f2c91aa-00000001.parquet")
-    '2026-11-23'
-    """
-    return name.partition("/")[0].removeprefix("date=")
 
 
 def take_survey(layout: EventLayout) -> Survey:

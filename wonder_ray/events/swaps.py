@@ -35,7 +35,7 @@ import msgspec
 
 from wonder_ray.errors import StorageError
 from wonder_ray.events.commit_log import CommitLog
-from wonder_ray.events.layout import no_failpoint, sync_dir
+from wonder_ray.events.layout import date_of, no_failpoint, sync_dir
 from wonder_ray.events.log_keeping import KeptFile, Replacement
 from wonder_ray.events.wire import Stream
 
@@ -117,6 +117,21 @@ def paths_of_new(layout: EventLayout, swap: Swap) -> list[Path]:
         path = layout.dataset(swap.stream) / new.name
         aside = folder_of(layout, swap.id) / path.name
         found.append(aside if aside.exists() else path)
+    return found
+
+
+def settled(layout: EventLayout, stream: Stream, swaps: Sequence[Swap]) -> list[tuple[str, Path]]:
+    """Every file of a stream (its date, where it lies now) as if these swaps were done: no barrier, and no row twice.
+
+    A file may be moved, or replaced by a later swap, before it is opened: then it is missing, and another look finds the rest.
+    """
+    mine = [swap for swap in swaps if swap.stream == stream]
+    touched = {name for swap in mine for name in (*swap.old, *(new.name for new in swap.new))}
+    dataset = layout.dataset(stream)
+    found = [(date_of(name), dataset / name) for name in layout.files(stream) if name not in touched]
+    for swap in mine:
+        dates = [date_of(new.name) for new in swap.new]
+        found += zip(dates, paths_of_new(layout, swap), strict=True)
     return found
 
 
