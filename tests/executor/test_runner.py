@@ -42,6 +42,8 @@ def spec_of(**changes: Any) -> TaskSpec:
             "epoch": 3,
             "action": ActionRef("act", "flow:act"),
             "storage": "",
+            "workspace_id": "team",
+            "project_id": "search",
             **changes,
         }
     )
@@ -321,6 +323,7 @@ def test_receipt_failures_and_output_are_logged_and_marked(lines: tuple[LogClien
     client, written = lines
     run(act, {"n": 1}, {"n": 0}, log=client)
     assert client.flush()
+    assert {(line.workspace_id, line.project_id) for line in written} == {("team", "search")}
     seen = [(line.event_type, line.level, line.token_id, line.attempt, line.trace_id, line.node_id) for line in written]
     assert seen[0] == ("task_received", "debug", None, None, "run_1", "work")
     assert ("stdout", "info", "t_0", 1, "run_1", "work") in seen

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from tests.http.world import Api, approval
@@ -23,10 +25,13 @@ from wonder_ray.errors import (
     ServiceUnavailableError,
     WonderError,
 )
-from wonder_ray.remote import Answer, Connection, LostError, RemoteClient, RemoteRun, Request, connect
+from wonder_ray.logs.record import LogLine
+from wonder_ray.logs.store import LogStore
+from wonder_ray.remote import Answer, Connection, LostError, RemoteClient, RemoteRun, Request, connect, lines
 from wonder_ray.remote.administration import RemoteAdministration
 from wonder_ray.resources.administration import Administration
 from wonder_ray.resources.service import ResourcesService
+from wonder_ray.storage.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,6 +196,24 @@ def test_all_workspaces_are_administered_with_a_key_for_all(api: Api) -> None:
     client.admin.delete_workspace("empty")
     with pytest.raises(NotFoundError):
         client.admin.get_workspace("empty")
+
+
+def test_lines_of_the_log_come_page_after_page_each_once(
+    api: Api, client: RemoteClient, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that share their microsecond with the end of a page, and lines that are quite the same."""
+    line = LogLine(timestamp=0, level="info", service="executor", event_type="stdout", workspace_id="default")
+    written = [msgspec.structs.replace(line, timestamp=n // 4, message=str(n // 2)) for n in range(50)]
+    store = LogStore(Layout(storage).logs, "test")
+    store.append(written, 1)
+    store.close()
+    monkeypatch.setattr(lines, "PAGE", 7)
+    for limit in (1, 7, 8, 49, 50, 100):
+        found = client.logs(limit=limit)
+        assert [each.timestamp for each in found] == [each.timestamp for each in written[-limit:]]
+        assert Counter(each.message for each in found) <= Counter(each.message for each in written)
+    assert [each.message for each in client.logs(until_us=1)] == ["0", "0", "1", "1"]
+    assert client.logs(level="error") == client.logs(node="nobody") == []
 
 
 # ------------------------------------------------------------------------------------------------------ lost connections

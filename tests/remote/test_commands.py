@@ -12,7 +12,10 @@ from tests.http.world import Api, approval
 from tests.remote.carrying import InProcess
 from wonder_ray.cli.reaching import SPEAKING
 from wonder_ray.definitions.files import dump_definition
+from wonder_ray.logs.record import LogLine
+from wonder_ray.logs.store import LogStore
 from wonder_ray.remote import client as remote
+from wonder_ray.storage.layout import Layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +82,23 @@ def test_histories_and_logs_are_read(api: Api) -> None:
         assert [each["event_type"] for each in wonder("events", run_id, "--json", *options).lines] == expected
     assert wonder("trace", run_id).out == ""
     assert wonder("logs", run_id).code == 0
-    assert "name the run" in wonder("logs").err
+
+
+def test_logs_are_those_that_the_storage_folder_shows(api: Api, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = api.start()
+    lines = [
+        LogLine(timestamp=us, level="info", service="executor", event_type="stdout", message=f"line {us}", workspace_id="default",
+                trace_id=run_id if us % 2 else None, node_id="ask", attempt=1, metadata='{"n":1}')
+        for us in range(10)
+    ]  # fmt: skip
+    store = LogStore(Layout(storage).logs, "test")
+    store.append(lines, 1)
+    store.close()
+    for options in ([], [run_id], ["--run", "latest"], ["--node", "ask", "--limit", "3"], ["--since", "1970-01-01", "--archive"]):
+        here = invoke("logs", *options, "--json", "--storage", storage)
+        assert (wonder("logs", *options, "--json").lines, len(here.lines) > 2) == (here.lines, True)
+    assert wonder("logs").out == invoke("logs", "--storage", storage).out
+    assert "--where" in wonder("logs", "--where", "level = 'error'").err
 
 
 def test_forks_and_restarts_are_begun(api: Api) -> None:

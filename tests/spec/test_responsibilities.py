@@ -96,6 +96,8 @@ def test_coordinator_logs_its_life(new_world: NewWorld) -> None:
     assert error is None
     assert world.logged("coordinator") == LIFE
     assert {line.trace_id for line in world.lines if line.service == "coordinator"} == {world.run_id}
+    unowned = [line.event_type for line in world.lines if line.service == "coordinator" and line.workspace_id != "default"]
+    assert unowned == ["coordinator_started"]  # it does not know yet whose run it is
     opened = world.line("coordinator_opened")
     assert '"epoch":1' in (opened.metadata or "")
 

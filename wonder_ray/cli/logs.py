@@ -1,4 +1,4 @@
-"""`wonder logs`: what went wrong, and what user code printed, from the storage folder alone."""
+"""`wonder logs`: what went wrong, and what user code printed, from the storage folder or over HTTP."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def logs(
     event_type: Annotated[
         str | None, typer.Option("--event-type", metavar="T", help="Only this type: db_query_slow, stdout, 'db_%'.")
     ] = None,
+    node: Annotated[str | None, typer.Option(metavar="NODE", help="Only of this node.")] = None,
     text: Annotated[str | None, typer.Option(metavar="T", help="Contained in the message or the traceback.")] = None,
     where: Annotated[
         str | None,
@@ -63,6 +64,7 @@ def logs(
         "since_us": None if since is None else parse_time(since, now_us),
         "until_us": None if until is None else parse_time(until, now_us),
         "event_type": event_type,
+        "node_id": node,
         "text": text,
     }
     if where is not None:
@@ -100,7 +102,11 @@ def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> str | Non
 
 
 def _refuse_beside_where(filters: dict[str, Any]) -> None:
-    said = [name.replace("_", "-") for name in ("service", "level", "event_type", "text") if filters[name] is not None]
+    said = [
+        name.removesuffix("_id").replace("_", "-")
+        for name in ("service", "level", "event_type", "node_id", "text")
+        if filters[name] is not None
+    ]
     if said:
         raise WonderError(
             f"--{said[0]} beside --where: say it in the condition (only RUN, --since, --until and --limit may stand beside)"

@@ -17,6 +17,7 @@ from wonder_ray.clock import SystemClock
 from wonder_ray.errors import ServiceUnavailableError, WonderError
 from wonder_ray.given import encoded_input
 from wonder_ray.ids import NAMESPACE, new_run_id
+from wonder_ray.logs.query import LogReader
 from wonder_ray.registration import in_environment, put_definition, register
 from wonder_ray.remote.client import connect as connect_to_api
 from wonder_ray.remote.client import is_url
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from wonder_ray.definitions.builder import Workflow
     from wonder_ray.definitions.models import WorkflowDefinition
+    from wonder_ray.logs.record import Level, LogLine, Service
     from wonder_ray.resources.records import RunRecord
 
 ACTIVATE_SECONDS: Final = 5.0
@@ -229,6 +231,52 @@ class Client:
         page = self._services.call("resources", "list_runs", **{"workspace_id": self.workspace} | filters)
         found: list[RunRecord] = page.runs
         return found
+
+    def logs(  # noqa: PLR0913 - each argument is an optional filter
+        self,
+        run: str | None = None,
+        *,
+        service: Service | None = None,
+        level: Level | None = None,
+        event_type: str | None = None,
+        node: str | None = None,
+        text: str | None = None,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        limit: int = 1_000,
+        archive: bool = False,
+    ) -> list[LogLine]:
+        """The newest lines of the log that fit every filter, oldest first.
+
+        Args:
+            run: Only of this run: its id, a unique beginning of it, or `latest`.
+            service: Only of this service.
+            level: This level or worse.
+            event_type: Exactly, or a pattern when it holds a `%`.
+            node: Only of this node.
+            text: Contained in the message or the traceback.
+            since_us: At or after this time (microseconds, UTC).
+            until_us: Before this time.
+            limit: At most this many.
+            archive: Also those that have gone into the archive.
+
+        Example:
+            >>> [line.message for line in client.logs("latest", level="error")]  # doctest: +SKIP
+        """
+        found = LogReader(self.storage.root).search(
+            trace_id=None if run is None else self.run(run).id,
+            service=service,
+            level=level,
+            event_type=event_type,
+            node_id=node,
+            text=text,
+            since_us=since_us,
+            until_us=until_us,
+            limit=limit,
+            newest_first=True,
+            archive=archive,
+        )
+        return found[::-1]
 
     @property
     def admin(self) -> Administration:

@@ -63,6 +63,7 @@ class Coordinator:
         self._store = store
         self._dispatcher = dispatcher
         self._shippers = {shipper.stream: shipper for shipper in shippers}
+        self.run = self._shippers["events"].run
         self._sink = sink
         self._registry = registry
         self._children = children

@@ -94,29 +94,31 @@ class CoordinatorHost:
 
     def _main(self) -> None:
         error: BaseException | None = None
-        try:
-            with log_context(run_id=self.run_id):
-                self._run()
-        except BaseException as raised:  # noqa: BLE001 - reported, and the process ends
-            error = raised
-            if not self.ended.done():
-                self.ended.set_exception(raised)
-        self._answer_the_rest(error)
-        self._on_exit(error)
+        with contextlib.ExitStack() as marked:
+            marked.enter_context(log_context(run_id=self.run_id))
+            try:
+                self._run(marked)
+            except BaseException as raised:  # noqa: BLE001 - reported, and the process ends
+                error = raised
+                if not self.ended.done():
+                    self.ended.set_exception(raised)
+            self._answer_the_rest(error)
+            self._on_exit(error)
 
-    def _run(self) -> None:
+    def _run(self, marked: contextlib.ExitStack) -> None:
         ports = self._ports(self)
         ports.log.info("coordinator_started", message=f"process {self.placement.get('pid')}", placement=self.placement)
         lock = self._lock()
         try:
             with SqliteRunStore(self.layout.run_file(self.run_id)) as store:
-                self._carry_out(store, ports, lock)
+                self._carry_out(store, ports, lock, marked)
         finally:
             lock.release()
         ports.log.info("coordinator_finished", message="the run has ended, and its history is safe")
 
-    def _carry_out(self, store: RunStore, ports: Ports, lock: RunLock) -> None:
+    def _carry_out(self, store: RunStore, ports: Ports, lock: RunLock, marked: contextlib.ExitStack) -> None:
         coordinator, first = open_coordinator(store, ports, str(self.layout.root), self.post)
+        marked.enter_context(log_context(workspace_id=coordinator.run.workspace_id, project_id=coordinator.run.project_id))
         self.placement["epoch"] = coordinator.snapshot.epoch
         lock.update(self.placement)
         coordinator.handle([Command(fact=fact, reply=lambda _answer: None) for fact in first])

@@ -235,6 +235,8 @@ def _spec(
         steps=[_step(step) for step in node.steps] if isinstance(node, StepsNode) else None,
         bundle=definition.bundle,
         storage=storage,
+        workspace_id=info.workspace_id,
+        project_id=info.project_id,
     )
 
 

@@ -42,7 +42,7 @@ class Shipper:
         self.stream: Stream = stream
         self.mark = opened.mark if stream == "events" else opened.trace_mark
         self._sealed = opened.sealed if stream == "events" else opened.trace_sealed
-        self._run = run
+        self.run = run
         self._epoch = epoch
         self._store = store
         self._sink = sink
@@ -83,7 +83,7 @@ class Shipper:
         self._number += 1
         self._next_us = now_us + SHIP_EVERY_US
         lines = b"\n".join(line for _, _, line in rows)
-        batch = EventBatch(self._run, self.stream, self._epoch, rows[0][0], rows[-1][0], lines)
+        batch = EventBatch(self.run, self.stream, self._epoch, rows[0][0], rows[-1][0], lines)
         stream, number = self.stream, self._number
         self._sink.append(
             batch,
@@ -105,9 +105,9 @@ class Shipper:
             self._next_us = now_us + min(RETRY_FIRST_US << min(self._failures, 16), RETRY_LAST_US)
             return
         if ack.outcome == "stale":
-            raise StaleEpochError(f"run {self._run.workflow_run_id}: epoch {self._epoch} has been fenced off: {ack.message}")
+            raise StaleEpochError(f"run {self.run.workflow_run_id}: epoch {self._epoch} has been fenced off: {ack.message}")
         if ack.outcome in {"conflict", "invalid"}:
-            raise HistoryConflictError(f"run {self._run.workflow_run_id}: the event service refused a batch: {ack.message}")
+            raise HistoryConflictError(f"run {self.run.workflow_run_id}: the event service refused a batch: {ack.message}")
         self._failures = 0
         self.mark = ack.mark
         if ack.sealed > self._sealed:

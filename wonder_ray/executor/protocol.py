@@ -78,6 +78,9 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     result_bytes_max: int = RESULT_BYTES_MAX
     call: Literal["kwargs", "single"] = "kwargs"
     """Whether an input is a JSON object of keyword arguments, or one value that is the only argument."""
+    workspace_id: str | None = None
+    project_id: str | None = None
+    """Whose run it is, which lines of the log are marked with."""
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):

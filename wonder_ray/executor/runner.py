@@ -74,7 +74,7 @@ def run_calls(
         One outcome per call, in the order of the calls.
     """
     batch = _Batch(spec, log, clock or SystemClock(), interrupted, Redactor() if vault is None else vault.redactor)
-    with opened(vault), log_context(run_id=spec.run_id, node_id=spec.node_id):
+    with opened(vault), _marked(spec):
         batch.write("debug", "task_received", f"node {spec.node_id!r}: {len(calls)} calls", calls=len(calls), bundle=spec.bundle)
         try:
             with batch.capturing():
@@ -84,6 +84,10 @@ def run_calls(
         if work.is_async:
             return batch.run_all_async(work, calls, async_calls_max)
         return [batch.run(work, call) for call in calls]
+
+
+def _marked(spec: TaskSpec) -> AbstractContextManager[Any]:
+    return log_context(run_id=spec.run_id, node_id=spec.node_id, workspace_id=spec.workspace_id, project_id=spec.project_id)
 
 
 class _Batch:

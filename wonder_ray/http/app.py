@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from wonder_ray import __version__
 from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
-from wonder_ray.http import administration, definitions, groups, histories, models, runs, workspaces
+from wonder_ray.http import administration, definitions, groups, histories, logs, models, runs, workspaces
 from wonder_ray.http.access import Admission
 from wonder_ray.http.guard import Guard, Limits
 from wonder_ray.http.problems import MEDIA_TYPE, HttpError, Problem, printable, problem_of, response_of
@@ -60,7 +60,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-_PARTS: Final = (definitions, runs, groups, histories, workspaces, administration)
+_PARTS: Final = (definitions, runs, groups, histories, logs, workspaces, administration)
 
 
 def create_app(backend: Backend, log: Log, limits: Limits | None = None) -> FastAPI:

@@ -38,8 +38,8 @@ class Backend:
         """Call a method of a service; its errors arrive as themselves."""
         return self.client._services.call(service, method, *args, **named)  # noqa: SLF001 - the same package's way to them
 
-    def record(self, ref: str, workspace_id: str) -> RunRecord:
-        """A run of this workspace; one of another is as unknown as one that does not exist."""
+    def record(self, ref: str, workspace_id: str | None) -> RunRecord:
+        """A run of this workspace (None: of any); one of another is as unknown as one that does not exist."""
         found: RunRecord = self.call("resources", "get_run", ref, workspace_id=workspace_id)
         return found
 

@@ -200,6 +200,12 @@ class Lines(_View):
     lines: list[dict[str, Any]]
 
 
+class FoundLines(Lines):
+    """Lines of the log, and what was not looked at."""
+
+    skipped: Annotated[int, Field(description="Files of the log that cannot be read, and were done without.")]
+
+
 class Gates(_View):
     """The gates that wait for an answer."""
 

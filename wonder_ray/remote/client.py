@@ -14,6 +14,7 @@ from wonder_ray.ids import RUN_ID_PREFIX_PATTERN, new_run_id
 from wonder_ray.registration import register
 from wonder_ray.remote.administration import RemoteAdministration
 from wonder_ray.remote.connection import Connection, segment
+from wonder_ray.remote.lines import found_lines
 from wonder_ray.remote.records import run_record
 from wonder_ray.remote.runs import RemoteRun
 from wonder_ray.remote.transport import UrlTransport
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from wonder_ray.definitions.builder import Workflow
     from wonder_ray.definitions.models import WorkflowDefinition
+    from wonder_ray.logs.record import Level, LogLine, Service
     from wonder_ray.remote.transport import Transport
     from wonder_ray.resources.records import RunRecord
 
@@ -165,6 +167,37 @@ class RemoteClient:
             if cursor is None:
                 break
         return found
+
+    def logs(  # noqa: PLR0913 - each argument is an optional filter
+        self,
+        run: str | None = None,
+        *,
+        service: Service | None = None,
+        level: Level | None = None,
+        event_type: str | None = None,
+        node: str | None = None,
+        text: str | None = None,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        limit: int = 1_000,
+        archive: bool = False,
+    ) -> list[LogLine]:
+        """The newest lines of the log that fit every filter, oldest first; see `Client.logs`.
+
+        With an API key of one workspace its lines alone, with one for all workspaces those of the services, too.
+        """
+        filters = {
+            "run": run,
+            "service": service,
+            "level": level,
+            "event_type": event_type,
+            "node": node,
+            "text": text,
+            "since_us": since_us,
+            "until_us": until_us,
+            "archive": archive or None,
+        }
+        return found_lines(self.api, limit, **filters).lines
 
     @property
     def admin(self) -> RemoteAdministration:

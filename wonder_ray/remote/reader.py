@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import msgspec
 
 from wonder_ray.errors import WonderError
-from wonder_ray.logs.record import LogLine
+from wonder_ray.remote.lines import found_lines
 from wonder_ray.remote.records import run_record, waits
 from wonder_ray.state import TERMINAL_RUN, RunStatus
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from wonder_ray.events.query import EventRow, TraceRow
+    from wonder_ray.logs.record import LogLine
     from wonder_ray.planning.queries import Waiting
     from wonder_ray.remote.client import Place, RemoteClient
     from wonder_ray.resources.records import RunRecord
@@ -30,13 +31,13 @@ class RemoteReader:
 
     Attributes:
         layout: `layout.root` is the server's URL.
-        skipped: Nothing: what the server cannot read, it says.
+        skipped: What the latest call had to do without.
     """
 
     def __init__(self, client: RemoteClient) -> None:
         self._client = client
         self.layout: Final[Place] = client.storage
-        self.skipped: Final[Mapping[str, str]] = MappingProxyType({})
+        self.skipped: Mapping[str, str] = MappingProxyType({})
 
     def runs(self, *, status: str | None = None, workflow: str | None = None, limit: int = 50) -> list[RunRecord]:
         """Runs, newest first."""
@@ -103,13 +104,14 @@ class RemoteReader:
     def logs(
         self, ref: str | None = None, *, where: str | None = None, limit: int = LINES_MAX, archive: bool = False, **filters: Any
     ) -> list[LogLine]:
-        """The newest lines of the log of a run, oldest first."""
-        if ref is None:
-            raise WonderError("over HTTP the log of one run can be read: name the run")
-        if where is not None or archive:
-            raise WonderError("--where and --archive look into the storage folder, and not over HTTP: leave them out")
-        lines = self._client.run(ref).logs(limit=min(limit, LINES_MAX), **filters)
-        return [msgspec.convert(line, LogLine) for line in lines]
+        """The newest lines of the log, oldest first."""
+        if where is not None:
+            raise WonderError("--where asks the files of the log in SQL, and not over HTTP: use the other options")
+        filters["node"] = filters.pop("node_id", None)
+        found = found_lines(self._client.api, limit, run=ref, archive=archive or None, **filters)
+        unread = f"{found.skipped} of its files cannot be read at the server"
+        self.skipped = MappingProxyType({"part of the log": unread} if found.skipped else {})
+        return found.lines
 
     def replay(self, _ref: str) -> NoReturn:
         """Not over HTTP."""

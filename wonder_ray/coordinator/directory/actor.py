@@ -118,7 +118,8 @@ class DirectoryActor:
         for run in filter(self._is_mine, unfinished):
             with self._changing:
                 if run.run_id not in self._live and run.run_id not in self._given_up:
-                    self._log.info("run_activated", "it should run and did not", trace_id=run.run_id)
+                    whose = {"trace_id": run.run_id, "workspace_id": run.workspace_id, "project_id": run.project_id}
+                    self._log.info("run_activated", "it should run and did not", **whose)
                     self._activate(run.run_id)
         self._everything = False
 
