@@ -12,8 +12,8 @@ from typing import Final
 TOP: Final = Path(__file__).parents[2]
 PEAK_KB_MAX: Final = 64 * 1024
 """Of one input, beyond what was held before it."""
-MAP_PEAK_KB_MAX: Final = 512 * 1024
-"""Of one expression over 2,000 elements: `map` copies its list with each step. Over the 9,999 that there may be it is 1.6 GB."""
+MAP_PEAK_KB_MAX: Final = 256 * 1024
+"""Of one evaluation: what it may cost is told before, and bounded there."""
 LEFT_KB_MAX: Final = 16 * 1024
 """What further rounds over all of them may add, in the best of them: caches come and go, what is kept for good stays."""
 

@@ -28,7 +28,7 @@ _ID, _CONST, _IDENT, _SELECT, _CALL, _LIST, _MAP, _COMPREHENSION = 2, 3, 4, 5, 6
 _CHILDREN: Final = MappingProxyType({_SELECT: {1}, _CALL: {1, 3}, _LIST: {1}, _COMPREHENSION: {2, 4, 5, 6, 7}})
 _RANGE = 2
 _FIRST_NEW_ID = 1_000_000  # beyond any id in a text of 4 KiB
-_SCALAR_CALLS = frozenset(
+SCALAR_CALLS = frozenset(
     [
         "_==_",
         "_!=_",
@@ -158,7 +158,7 @@ def growth(node: Node) -> int:
                 sizes = [size(arg, names) for arg in args]
                 if function == "_[_]":
                     return sizes[0]
-                return 1 if function in _SCALAR_CALLS else sum(sizes) if function == "_+_" else max(sizes, default=1)
+                return 1 if function in SCALAR_CALLS else sum(sizes) if function == "_+_" else max(sizes, default=1)
         return 1
 
     size(node, {})
@@ -261,14 +261,15 @@ def _sorted_if_map(expr: bytes) -> bytes:
     if kind in (_LIST, _COMPREHENSION):
         return expr
     ordered = _call(1, ORDERED, expr)
-    if not _is_path(_node(expr)):
+    if not is_path(_node(expr)):
         return ordered
     empty = _encode([(_ID, _VARINT, _FIRST_NEW_ID + 4), (_MAP, _BYTES, b"")])
     is_map = _call(2, "_==_", _call(3, "type", expr), _call(5, "type", empty))
     return _call(6, "_?_:_", is_map, ordered, expr)
 
 
-def _is_path(node: Node) -> bool:
+def is_path(node: Node) -> bool:
+    """Whether it is cheap to evaluate twice: names, keys and indices only."""
     return all(
         isinstance(part, (Ident, Select, Const)) or (isinstance(part, Call) and part.function == "_[_]") for part in walk(node)
     )

@@ -12,7 +12,7 @@ False
 
 from __future__ import annotations
 
-from wonder_ray.definitions.expressions import compile_expression
+from wonder_ray.definitions.expressions import TOO_DEAR, compile_expression
 from wonder_ray.errors import ExpressionError
 
 _PREFIX = "invalid regular expression: "
@@ -50,4 +50,6 @@ def problem_of(pattern: str) -> str | None:
 
 def _why(message: str) -> str:
     """What RE2 says, of all that an expression's error says."""
+    if TOO_DEAR in message:
+        return "the text is too long for a pattern with so many repetitions"
     return message.partition(_PREFIX)[2].partition(" (with ")[0][:200] or "it cannot be read"
