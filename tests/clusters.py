@@ -1,4 +1,7 @@
-"""A Ray cluster of its own for tests that need one beside the session's: with its dashboard, and with token auth on."""
+"""A Ray cluster of its own for tests that need one beside the session's: with its dashboard, and with token auth on.
+
+It is what `cluster.yaml` describes: a head that has the storage folder and no CPUs, and workers that have them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import random
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 TOP: Final = Path(__file__).parents[1]
 STOP_SECONDS: Final = 60.0
+STORE_BYTES: Final = 200 * 1024 * 1024
 PORTS: Final = range(20_000, 32_000)
 """Above those of Ray's workers, below those that Linux gives to whoever asks for any."""
 
@@ -46,49 +51,98 @@ class Cluster:
         command = [sys.executable, "-m", "wonder_ray.cli", *map(str, args)]
         return subprocess.run(command, env=self.env | (env or {}), capture_output=True, text=True, timeout=timeout, check=False)
 
+    @contextmanager
+    def worker(self, num_cpus: int = 4) -> Iterator[subprocess.Popen[str]]:
+        """Another node, which lives until the end of the context, or until it is killed with `kill_node`."""
+        folder = tempfile.mkdtemp(prefix="wray", dir="/tmp")  # nodes that share one remove each other's working directories
+        options = ["--block", f"--address={self.gcs}", f"--num-cpus={num_cpus}", f"--object-store-memory={STORE_BYTES}"]
+        options += [f"--temp-dir={folder}", *_ports("--dashboard-agent-listen-port", "--dashboard-agent-grpc-port")]
+        process = _start(options, self.env)
+        try:
+            _wait_for(process, "Ray runtime started")
+            yield process
+        finally:
+            if process.poll() is None:
+                _end(process)
+            shutil.rmtree(folder, ignore_errors=True)
+
 
 @contextmanager
 def cluster_with_dashboard(storage: Path) -> Iterator[Cluster]:
-    """Start one as an operator does, and end it."""
+    """Start one as an operator does, with one worker, and end it."""
+    with head_with_dashboard(storage) as running, running.worker():
+        yield running
+
+
+@contextmanager
+def head_with_dashboard(storage: Path) -> Iterator[Cluster]:
+    """The head alone."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("WONDER_", "RAY_"))}
     env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
     env |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONPATH": str(TOP)}
-    gcs, dashboard, *others = free_ports(5)
-    ports = ["--ray-client-server-port", "--dashboard-agent-listen-port", "--dashboard-agent-grpc-port"]
+    gcs, dashboard = free_ports(2)
     folder = tempfile.mkdtemp(prefix="wray", dir="/tmp")
-    command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=4", "--include-dashboard=true"),
-        *("--dashboard-host=127.0.0.1", f"--port={gcs}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}"),
-        *(f"{option}={port}" for option, port in zip(ports, others, strict=True)),
-        f"--object-store-memory={200 * 1024 * 1024}",
+    options = [
+        *("--head", "--block", "--num-cpus=0", '--resources={"head": 1}', f"--object-store-memory={STORE_BYTES}"),
+        *("--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--port={gcs}", f"--dashboard-port={dashboard}"),
+        *(f"--temp-dir={folder}", *_ports("--ray-client-server-port")),
+        *_ports("--dashboard-agent-listen-port", "--dashboard-agent-grpc-port"),
     ]
-    process = subprocess.Popen(
-        command, env=env | {"WONDER_STORAGE": str(storage)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = _start(options, env | {"WONDER_STORAGE": str(storage)})
     running = Cluster(f"http://127.0.0.1:{dashboard}", "", storage, env)
     try:
-        running = replace(running, gcs=_address_told(process))
+        running = replace(running, gcs=_wait_for(process, r"--address='([\d.]+:\d+)'"))
         yield running
     finally:
         with suppress(subprocess.TimeoutExpired):  # Ray waits half a minute for actors that nobody has ended
             running.wonder("down", "--force", "--address", running.gcs)
-        process.terminate()  # which ends all that it has started
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _address_told(process: subprocess.Popen[str]) -> str:
-    """What `ray start` says that drivers are to connect to."""
+def kill_node(process: subprocess.Popen[str]) -> None:
+    """As a power cut does it: all that Ray has started there, at once."""
+    for pid in (process.pid, *_descendants(process.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    for children in Path("/proc", str(pid), "task").glob("*/children"):
+        with suppress(OSError):  # it has ended meanwhile
+            for child in map(int, children.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
+
+
+def _start(options: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()  # which ends all that it has started
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _ports(*options: str) -> list[str]:
+    return [f"{option}={port}" for option, port in zip(options, free_ports(len(options)), strict=True)]
+
+
+def _wait_for(process: subprocess.Popen[str], pattern: str) -> str:
+    """The text (or its first group) that `ray start` says."""
     assert process.stdout is not None
     said = []
     for line in process.stdout:
         said.append(line)
-        if found := re.search(r"--address='([\d.]+:\d+)'", line):
-            return found[1]
+        if found := re.search(pattern, line):
+            return found[found.re.groups]
     raise AssertionError("".join(said))
 
 

@@ -106,7 +106,7 @@ WITH_RAY: Final = (
     "executor/remote.py",
     "client/*",
     "cluster.py",
-    "jobs.py",
+    "jobs/sending.py",
     "presence.py",
     "services.py",
     "http/*",

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from wonder_ray import jobs
 from wonder_ray.errors import InputError, WonderError
-from wonder_ray.jobs import ARGUMENT_BYTES_MAX, HEAD_RESOURCE, Job, Jobs, _exit_code, _Watcher, job_of, read_requirements
+from wonder_ray.jobs import ARGUMENT_BYTES_MAX, HEAD_RESOURCE, Job, Jobs, job_of, read_requirements, sending
+from wonder_ray.jobs.log import Watcher
+from wonder_ray.jobs.sending import _exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +92,7 @@ def test_a_log_is_read_in_any_pieces() -> None:
     text = f'starting\nrun run_0192f0c1a2b3_0123456789abcdef\n{{"run_id": broken\n{result}\nlast words'
     for size in (1, 3, 7, len(text)):
         seen: list[str] = []
-        watcher = _Watcher(seen.append)
+        watcher = Watcher(seen.append)
         for start in range(0, len(text), size):
             watcher.take(text[start : start + size])
         watcher.finish()
@@ -138,9 +139,9 @@ class FakeClient:
 
 
 def test_a_log_that_breaks_off_is_followed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(jobs, "_client", lambda _address: FakeClient())
-    monkeypatch.setattr(jobs, "_check_listening", lambda _address: None)
+    monkeypatch.setattr(sending, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(sending, "_client", lambda _address: FakeClient())
+    monkeypatch.setattr(sending, "_check_listening", lambda _address: None)
     seen: list[str] = []
     end = Jobs("http://head:8265").follow("job", seen.append)
     assert seen == ["one", "two", "three"]

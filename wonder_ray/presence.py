@@ -11,6 +11,8 @@ import os
 import socket
 import threading
 import time
+import uuid
+from pathlib import Path
 from typing import Any, Final
 
 import ray
@@ -40,6 +42,7 @@ class Presence:
         self._told: Final = {
             "service": name,
             "storage": storage,
+            "folder": mark_of(Path(storage)),
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "node": ray.get_runtime_context().get_node_id() if ray.is_initialized() else None,
@@ -49,7 +52,7 @@ class Presence:
             threading.Thread(target=self._take_epoch, name=f"{name}-epoch", daemon=True).start()
 
     def tell(self, **more: Any) -> dict[str, Any]:
-        """Service, storage, pid, host, node, since_us, epoch (None while the registry has not given it), and what is added."""
+        """Service, storage, folder (its `mark_of`), pid, host, node, since_us, epoch (None until it is known), and `more`."""
         return {**self._told, "epoch": self._epoch, **more}
 
     def _take_epoch(self) -> None:
@@ -61,3 +64,28 @@ class Presence:
                 time.sleep(PAUSE_SECONDS)
             else:
                 return
+
+
+def mark_of(folder: Path) -> str | None:
+    """What tells a folder from every other one, on this host or another: two processes that see the same folder agree.
+
+    None where there is no such folder.
+
+    >>> mark_of(Path("/")) == mark_of(Path("/usr/.."))
+    True
+    >>> mark_of(Path("/")) == mark_of(Path("/proc"))
+    False
+    """
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return f"{_host_mark()}:{found.st_dev}:{found.st_ino}"
+
+
+def _host_mark() -> str:
+    """Of the running kernel, which containers on one host share; where it does not tell, of the host's network card."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"{uuid.getnode():x}"

@@ -22,8 +22,11 @@ from wonder_ray.cli.flows import import_user_file
 from wonder_ray.cli.openness import check_auth, check_dashboard
 from wonder_ray.cli.ray_processes import DASHBOARD, GCS, ray_processes
 from wonder_ray.client import connect
+from wonder_ray.definitions.builder import Workflow
+from wonder_ray.errors import StorageError
 from wonder_ray.executor.protocol import ActionRef, Call, TaskSpec, decode_outcomes
 from wonder_ray.executor.remote import submit
+from wonder_ray.storage.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,8 +99,6 @@ def test_a_killed_service_shows_in_its_epoch(folder: Path, wait_until: WaitUntil
 def test_services_do_not_end_under_a_live_run(
     folder: Path, actions: Any, ledger: Any, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    from wonder_ray.definitions.builder import Workflow
-
     gate = tmp_path / "gate"
     flow = Workflow("patient", output={"squares": "state.square"})
     flow.node("first", actions.noted_square, input={"n": "2", "ledger": "input.ledger", "seconds": "0.0"})
@@ -162,3 +163,26 @@ def test_executors_without_the_storage_folder_get_their_code_from_the_node_that_
     assert invoke("up", "--storage", folder).code == 0
     [served] = decode_outcomes(ray.get(submit(spec, call, {"num_cpus": 1}), timeout=SECONDS))
     assert (served.error, served.result) == (None, b"16")
+
+
+def test_a_driver_on_a_node_without_the_folder_hands_its_code_over(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own folder of that name is another: code that lay only there would be lost with its node."""
+    assert invoke("up", "--storage", folder).code == 0
+    file = tmp_path / f"distant_{secrets.token_hex(4)}.py"
+    file.write_text("def square(n):\n    return n * n\n")
+    flow = Workflow("distant", output={"squares": "state.square"})
+    flow.node("square", import_user_file(file).square, input={"n": "4"}, output={"state.square": "result"})
+    monkeypatch.setattr("wonder_ray.client.clients.mark_of", lambda _folder: "on another host")
+    with connect(storage=folder) as client:
+        client.storage = Layout(tmp_path / "elsewhere").prepare()
+        version = client.register(flow)
+        sha256 = client._services.call("resources", "get_definition", "distant", version).bundle
+        assert BundleStore(folder).read(sha256) == BundleStore(tmp_path / "elsewhere").read(sha256)
+        BundleStore(tmp_path / "elsewhere").path(sha256).unlink()
+        assert client.start("distant").result(SECONDS) == {"squares": 16}
+        with pytest.raises(StorageError, match="and this is another node"):
+            client.events.sql("SELECT 1")
+        with pytest.raises(StorageError, match="and this is another node"):
+            client.logs()

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.clusters import TOP, Cluster, cluster_with_dashboard, free_ports
+from wonder_ray.logs.query import LogReader
 from wonder_ray.reading import Reader
+from wonder_ray.values import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +26,12 @@ pytestmark = pytest.mark.ray
 FLOW = """
 import wonder_ray as wonder
 import helper_of_the_flow
+
+
+def node() -> str:
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
 
 
 def shout(words: list) -> list:
@@ -45,6 +53,9 @@ words.node("count", count, input={"word": "item"})
 words.compute("done")
 words.transition("shout", "count", foreach="state.words", group="words")
 words.transition("count", "done", join=wonder.All("words", merge=wonder.Append("state.counts")))
+
+where = wonder.Workflow("where", output={"task": "state.task"})
+where.node("look", node, output={"state.task": "result"})
 
 failing = wonder.Workflow("failing")
 failing.node("fail", fail, retry=wonder.Retry(max_attempts=1))
@@ -203,7 +214,8 @@ def test_the_script_sends_and_leaves(cluster: Cluster, project: Path) -> None:
     name = "words-of-the-day"
     sent = subprocess.run(
         [sys.executable, TOP / "scripts" / "submit.py", flow, "--name", "words", "--input", "[]", "--key", name,
-         "--address", cluster.dashboard, "--no-wait", "--json", "--submission-id", name, "--entrypoint-num-cpus", "1"],
+         "--address", cluster.dashboard, "--no-wait", "--json", "--submission-id", name,
+         "--entrypoint-resources", '{"head": 0.5}'],
         env=cluster.env, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert sent.returncode == 0, sent.stderr
@@ -214,6 +226,25 @@ def test_the_script_sends_and_leaves(cluster: Cluster, project: Path) -> None:
     found = submit(cluster, project, "--name", "words", "--input", "[]", "--key", name, "--json")
     assert found.returncode == 0, found.stderr
     assert [run.key for run in Reader(cluster.storage).runs(workflow="words")].count(name) == 1
+
+
+def test_services_and_coordinators_live_on_the_head_and_tasks_do_not(cluster: Cluster, project: Path) -> None:
+    job = submit(cluster, project, "--name", "where", "--json")
+    assert job.returncode == 0, job.stderr
+    told = json.loads(job.stdout)
+    standing = cluster.wonder("status", "--address", cluster.gcs, "--json")
+    services = {each["service"]: each["node"] for each in json.loads(standing.stdout)["services"]}
+    lines = LogReader(cluster.storage).search(trace_id=told["run_id"], event_type="coordinator_started")
+    [coordinator] = [decode(line.metadata)["placement"]["node"] for line in lines if line.metadata]
+    assert {*services.values(), coordinator} == {services["resources"]}
+    assert told["output"]["task"] not in {None, services["resources"]}
+
+
+def test_a_driver_that_asks_for_more_than_the_head_has_is_refused(cluster: Cluster, project: Path) -> None:
+    """Ray would let the job wait for a quarter of an hour."""
+    refused = submit(cluster, project, "--name", "where", "--entrypoint-num-cpus", "1")
+    assert refused.returncode == 2
+    assert "--entrypoint-num-cpus 1: the head has 0" in refused.stderr
 
 
 def test_another_token_is_refused(cluster: Cluster, project: Path) -> None:

@@ -12,12 +12,14 @@ import ray
 from wonder_ray.addresses import check_reachable
 from wonder_ray.analytics.events import Events
 from wonder_ray.bundles.imports import refuse_while_importing
+from wonder_ray.bundles.store import BundleStore
 from wonder_ray.client.runs import Run
 from wonder_ray.clock import SystemClock
-from wonder_ray.errors import ServiceUnavailableError, WonderError
+from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
 from wonder_ray.given import encoded_input
 from wonder_ray.ids import NAMESPACE, new_run_id
 from wonder_ray.logs.query import LogReader
+from wonder_ray.presence import mark_of
 from wonder_ray.registration import in_environment, put_definition, register
 from wonder_ray.remote.client import connect as connect_to_api
 from wonder_ray.remote.client import is_url
@@ -25,6 +27,7 @@ from wonder_ray.resources.administration import Administration, remote_administr
 from wonder_ray.resources.records import DEFAULT_PROJECT, DEFAULT_WORKSPACE, StartRequest
 from wonder_ray.services import Services
 from wonder_ray.storage.layout import Layout
+from wonder_ray.values import decode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,6 +138,11 @@ class Client:
         if found["storage"] != root:
             msg = f"the cluster's services keep their data in {found['storage']!r}, not in {root!r}; connect with that storage"
             raise WonderError(msg)
+        self._host = found["host"]
+        self._here = found["folder"] == mark_of(layout.root)
+        """Whether the folder is the services' own, and not one of the same name on another node."""
+        if not self._here:
+            self.events = Events(layout.root, before=self._refuse_to_read)
 
     def __enter__(self) -> Self:
         return self
@@ -214,9 +222,18 @@ class Client:
 
         def put(definition: bytes) -> str:
             equipped = in_environment(definition, runtime_env) if runtime_env else definition
+            self._send_code(decode(equipped).get("bundle"))
             return put_definition(partial(self._services.call, "resources"), self.storage.root, equipped, self.workspace)
 
         return register(flow, put, self.storage.root)
+
+    def _send_code(self, sha256: str | None) -> None:
+        """Hand the services the code that this driver has packed, where it lies on another node than their folder."""
+        if sha256 is None or self._here or self._services.call("directory", "holds_bundle", sha256):
+            return
+        store = BundleStore(self.storage.root)
+        if store.path(sha256).is_file():  # else the registry knows the bundle, or refuses
+            self._services.call("directory", "write_bundle", store.read(sha256))
 
     def run(self, ref: str) -> Run:
         """A run by its id, a unique beginning of it, or `latest`."""
@@ -263,6 +280,8 @@ class Client:
         Example:
             >>> [line.message for line in client.logs("latest", level="error")]  # doctest: +SKIP
         """
+        if not self._here:
+            self._refuse_to_read()
         found = LogReader(self.storage.root).search(
             trace_id=None if run is None else self.run(run).id,
             service=service,
@@ -290,3 +309,7 @@ class Client:
     def flush(self) -> None:
         """Return when every event acknowledged so far lies in a finished Parquet file."""
         self._services.call("events", "flush")
+
+    def _refuse_to_read(self) -> None:
+        msg = f"what has happened is told by {self.storage.root} on {self._host}, and this is another node: its folder of that"
+        raise StorageError(f"{msg} name is not the cluster's; ask there (`wonder sql`, a job), or over HTTP (`wonder serve`)")

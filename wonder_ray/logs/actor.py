@@ -133,7 +133,7 @@ def _options(namespace: str) -> dict[str, Any]:
         "lifetime": "detached",
         "get_if_exists": True,
         "max_pending_calls": _PENDING_CALLS_MAX,
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node_id, soft=True),
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node_id, soft=False),
     }
 
 

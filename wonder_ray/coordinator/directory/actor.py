@@ -90,6 +90,14 @@ class DirectoryActor:
         """The code of a workflow, for executors on nodes that do not have the storage folder."""
         return BundleStore(self._storage).read(sha256)
 
+    def holds_bundle(self, sha256: str) -> bool:
+        """Whether the storage folder has this code."""
+        return BundleStore(self._storage).path(sha256).is_file()
+
+    def write_bundle(self, data: bytes) -> str:
+        """Keep the code of a workflow, from a driver on a node that does not have the storage folder; its sha256."""
+        return BundleStore(self._storage).put(data)
+
     def ping(self) -> dict[str, Any]:
         """Proof of life: which storage this is, its place and epoch, and how many coordinators live."""
         return self._presence.tell(live=len(self._live))
