@@ -5,6 +5,7 @@
     scripts/bench.py chain --n 300 --json
     scripts/bench.py starts --n 10 --json
     scripts/bench.py query --n 10000000 --json      (see bench_query.py)
+    scripts/bench.py streams --n 100 --json         (see bench_streams.py)
 
 Nothing is skipped to look faster: SQLite commits with FULL, every event is counted in Parquet by a plain pyarrow reader, every
 result is checked, and every action runs in an executor process.
@@ -181,6 +182,10 @@ BENCHMARKS: Final = MappingProxyType[str, Benchmark](
 )
 
 
+ALONE: Final = MappingProxyType({"query": "bench_query.py", "streams": "bench_streams.py"})
+"""What is measured without bare Ray beside it."""
+
+
 def expect(condition: bool, message: str) -> None:  # noqa: FBT001 - an assertion that stays with python -O
     """Stop the benchmark when a result or an event is missing."""
     if not condition:
@@ -254,13 +259,13 @@ def measure(name: str, n: int, repeat: int, batch: int | None, storage: Path) ->
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[*sorted(BENCHMARKS), "query"])
+    parser.add_argument("name", choices=[*sorted(BENCHMARKS), *ALONE])
     parser.add_argument("--n", type=int)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--batch", type=int, help="1: no batching")
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
-    if sys.argv[1:2] == ["query"]:  # needs no Ray
-        sys.exit(subprocess.call([sys.executable, str(Path(__file__).with_name("bench_query.py")), *sys.argv[2:]]))
+    if sys.argv[1:2] and (script := ALONE.get(sys.argv[1])):
+        sys.exit(subprocess.call([sys.executable, str(Path(__file__).with_name(script)), *sys.argv[2:]]))
     given = parser.parse_args()
     n = given.n or BENCHMARKS[given.name][2]
     with tempfile.TemporaryDirectory(prefix="wonder-bench-") as folder:

@@ -14,6 +14,7 @@ from wonder_ray.clock import SimulatedClock
 from wonder_ray.coordinator.messages import Snapshot
 from wonder_ray.definitions.builder import Workflow
 from wonder_ray.definitions.models import WorkflowDefinition
+from wonder_ray.events.news import News
 from wonder_ray.events.query import EventRow
 from wonder_ray.fold import fold
 from wonder_ray.http import Backend, Limits, create_app
@@ -101,6 +102,10 @@ class CoreServices:
         constant = {name: getattr(record, name) for name in names} | {"workflow_run_id": run_id}
         rows = [row for row in self.cores[run_id].rows if row["sequence_number"] > after]
         return [EventRow(**constant, **row) for row in rows[:limit]]
+
+    def news(self, wanted: list[tuple[str, int]]) -> list[News]:
+        asked = [(run_id, after, self.read(run_id, after)) for run_id, after in wanted]
+        return [News(run_id, after, rows[-1].sequence_number, rows) for run_id, after, rows in asked if rows]
 
 
 class CoreAsking:

@@ -27,6 +27,7 @@ from wonder_ray.settings import Retention
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wonder_ray.events.news import News
     from wonder_ray.events.query import EventRow, TraceRow
     from wonder_ray.events.sealing import EventSettings
     from wonder_ray.events.service import EventService, EventStats
@@ -99,6 +100,17 @@ class EventActor:
 
         reader = EventReader(self._storage)
         return reader.read(run_id, after, limit) if stream == "events" else reader.read_trace(run_id, after, limit)
+
+    async def news(self, wanted: list[tuple[str, int]]) -> list[News]:
+        """The runs of `(run, after)` that have more events, with the next ones; see `news.news`."""
+        await self._started()
+        return await asyncio.to_thread(self._news, wanted)
+
+    def _news(self, wanted: list[tuple[str, int]]) -> list[News]:
+        from wonder_ray.events.layout import EventLayout
+        from wonder_ray.events.news import news
+
+        return news(EventLayout(self._storage), wanted)
 
     async def stats(self) -> EventStats:
         """What the service is doing."""

@@ -142,6 +142,13 @@ class CommitLog(KeepingLog):
         """The last row that is held of each run."""
         return dict(self._all("SELECT run_id, max(last) FROM spans WHERE stream = ? GROUP BY run_id", stream))
 
+    def last_of(self, run_ids: Sequence[str], stream: Stream) -> dict[str, int]:
+        """The last row that is held of each of these runs; nothing of a run of which none is."""
+        sql = (
+            "SELECT j.value, max(s.last) FROM json_each(?) j JOIN spans s ON s.run_id = j.value AND s.stream = ? GROUP BY j.value"
+        )
+        return dict(self._all(sql, msgspec.json.encode(run_ids).decode(), stream))
+
     # ---------------------------------------------------------------------------------------- batches
 
     def append(self, batch: EventBatch, pieces: Sequence[Span], held: list[Span] | None = None) -> list[Span]:

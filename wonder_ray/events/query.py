@@ -235,7 +235,7 @@ class EventReader:
 
         def look(log: CommitLog) -> None:
             for stored in log.batches_of_run(run_id, stream, after, last):
-                rows.update((row.sequence_number, row) for row in _rows_of(stream, stored, after, last))
+                rows.update((row.sequence_number, row) for row in rows_of(stream, stored, after, last))
             names.update(log.files_of_run(run_id, stream))
             known.update(log.file_names(stream))
 
@@ -290,7 +290,8 @@ def _columns(stream: Stream) -> list[str]:
     return list((EventRow if stream == "events" else TraceRow).__struct_fields__)
 
 
-def _rows_of(stream: Stream, stored: StoredBatch, after: int, last: int) -> Iterator[Row]:
+def rows_of(stream: Stream, stored: StoredBatch, after: int, last: int) -> Iterator[Row]:
+    """The rows of a stored batch in `(after, last]`."""
     lines: Sequence[EventLine | TraceLine] = decode_lines(stream, stored.lines)
     kind: type[Row] = EventRow if stream == "events" else TraceRow
     for line in lines[max(0, after + 1 - stored.first) : max(0, last + 1 - stored.first)]:

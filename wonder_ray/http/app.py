@@ -13,6 +13,7 @@ from wonder_ray import __version__
 from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
 from wonder_ray.http import administration, definitions, groups, histories, logs, models, runs, workspaces
 from wonder_ray.http.access import Admission
+from wonder_ray.http.following import Watch
 from wonder_ray.http.guard import Guard, Limits
 from wonder_ray.http.problems import MEDIA_TYPE, HttpError, Problem, printable, problem_of, response_of
 from wonder_ray.problems import PREFIX
@@ -84,6 +85,7 @@ def create_app(backend: Backend, log: Log, limits: Limits | None = None) -> Fast
         openapi_url="/openapi.json",
     )
     app.state.backend, app.state.lines, app.state.limits = backend, log, bounds
+    app.state.watch = Watch(backend)
     app.add_middleware(
         Guard, log=log, limits=bounds, admit=Admission(app, [route for part in _PARTS for route in part.router.routes])
     )

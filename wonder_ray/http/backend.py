@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wonder_ray.client import Client
+    from wonder_ray.events.news import News
     from wonder_ray.resources.records import RunRecord, StartRequest
 
 ACTIVATE_SECONDS: Final = 5.0
@@ -54,6 +56,11 @@ class Backend:
             with suppress(ServiceUnavailableError):  # the directory finds queued runs by itself, if not at once
                 self.call("directory", "activate", record.run_id, within_s=ACTIVATE_SECONDS)
         return record, created
+
+    async def news(self, wanted: list[tuple[str, int]]) -> list[News]:
+        """What is new in many runs, after the event that is known of each; not in the threads that requests share."""
+        found: list[News] = await asyncio.to_thread(self.call, "events", "news", wanted)
+        return found
 
     def ready(self) -> None:
         """Return when the registry and the event service answer; else a `ServiceUnavailableError`."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
@@ -16,21 +14,14 @@ from starlette.responses import Response, StreamingResponse
 from wonder_ray.events.query import EventRow
 from wonder_ray.http import models
 from wonder_ray.http.access import Caller, ReadEvents, ReadLogs
-from wonder_ray.http.guard import Limits
+from wonder_ray.http.following import follow
 from wonder_ray.http.runs import Ref
 from wonder_ray.logs.query import LogReader
 from wonder_ray.logs.record import Level, Service
-from wonder_ray.reading.standing import ends_run
 from wonder_ray.values import encode_trusted
 
 router = APIRouter(prefix="/v1/runs", tags=["histories"])
 ROWS_MAX: Final = 1_000
-PAUSE_SECONDS: Final = 0.25
-PAUSE_MAX: Final = 1.0
-PAUSE_GROWTH: Final = 1.3
-"""The longer a run is silent, the more rarely a stream looks: a hundred streams of waiting runs are to cost little."""
-HEARTBEAT_SECONDS: Final = 15.0
-"""How long a stream may be silent: proxies close connections that are."""
 SEQUENCE_MAX: Final = 2**53
 After = Annotated[int, Query(ge=0, le=SEQUENCE_MAX, description="Only rows after this sequence number.")]
 Limit = Annotated[int, Query(ge=1, le=ROWS_MAX)]
@@ -91,31 +82,34 @@ def stream(
     since = after if last_event_id is None else int(last_event_id)
     if record.ended and since >= (record.events or 0):
         return Response(status_code=204)  # which tells an EventSource not to come back
-    limits: Limits = request.app.state.limits
-    return StreamingResponse(_follow(caller, record.run_id, since, limits.stream_s), media_type="text/event-stream")
+    watch, limits = request.app.state.watch, request.app.state.limits
+    rows = follow(record.run_id, since, watch, _Histories(caller), seconds=limits.stream_s)
+    return StreamingResponse(_messages(rows), media_type="text/event-stream")
 
 
-async def _follow(caller: Caller, run_id: str, after: int, seconds: float) -> AsyncIterator[bytes]:
-    until, told = time.monotonic() + seconds, time.monotonic()
-    pause = PAUSE_SECONDS
+async def _messages(followed: AsyncIterator[list[EventRow]]) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
-    while time.monotonic() < until:
-        rows = await run_in_threadpool(_read, caller, run_id, after, ROWS_MAX, "events")
+    async for rows in followed:
         for row in rows:
             yield _message(row)
-        if rows:
-            after, told, pause = rows[-1].sequence_number, time.monotonic(), PAUSE_SECONDS
-            if ends_run(rows[-1].event_type):
-                return
-        elif time.monotonic() - told > HEARTBEAT_SECONDS:
-            told = time.monotonic()
-            record = await run_in_threadpool(caller.backend.record, run_id, caller.workspace_id)
-            if record.ended and after >= (record.events or 0):
-                return
+        if not rows:
             yield b": still here\n\n"
-        if len(rows) < ROWS_MAX:
-            await asyncio.sleep(pause)
-            pause = min(PAUSE_MAX, pause * PAUSE_GROWTH)
+
+
+class _Histories:
+    """What a stream asks about its own run."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def read(self, run_id: str, after: int, limit: int) -> list[EventRow]:
+        """Its next events."""
+        return await run_in_threadpool(_read, self._caller, run_id, after, limit, "events")
+
+    async def ended(self, run_id: str) -> int | None:
+        """The number of its last event, when it has ended."""
+        record = await run_in_threadpool(self._caller.backend.record, run_id, self._caller.workspace_id)
+        return (record.events or 0) if record.ended else None
 
 
 def _message(row: EventRow) -> bytes:
