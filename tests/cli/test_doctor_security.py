@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,6 +84,39 @@ def found(layout: Layout, name: str) -> dict[str, Any]:
     return dict(check)
 
 
+def carry_out(mend: str) -> None:
+    """What a user does who copies the line into a shell."""
+    for command in mend.split(" && "):
+        program, *words = shlex.split(command)
+        if program == "wonder":
+            assert invoke(*words).code == 0
+        else:
+            subprocess.run([program, *words], check=True)
+
+
+def test_what_is_told_to_be_done_closes_what_is_open(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "it's a storage").prepare()
+    clock = SimulatedClock(start_us=SystemClock().now_us() - 100 * DAY_US)
+    registry = ResourcesService(layout.resources, clock=clock, master_keys=load_master_keys(layout.master_key))
+    for name in ("idle", "forgotten"):
+        registry.create_api_key(name, ("admin",))
+        file = tmp_path / f"the {name} secret"
+        file.write_text("sk-12345678")
+        file.chmod(0o644)
+        registry.put_secret(name, file=str(file))
+    registry.close()
+    layout.master_key.chmod(0o644)
+    layout.root.chmod(0o755)
+    for name, state in (("master key", "fail"), ("files", "warn"), ("keys", "warn"), ("secrets", "warn")):
+        check = found(layout, name)
+        assert check["state"] == state
+        carry_out(check["mend"])
+        assert found(layout, name)["state"] == "ok", name
+    layout.root.chmod(0o755)
+    carry_out(found(layout, "storage")["mend"])
+    assert found(layout, "storage")["state"] == "ok"
+
+
 def test_a_ray_that_asks_for_no_token_is_told(proc: Proc, layout: Layout) -> None:
     assert check_auth().state == "warn"  # none runs, and none is set up
     good = proc.head(RAY_AUTH_MODE="token")
@@ -91,6 +126,33 @@ def test_a_ray_that_asks_for_no_token_is_told(proc: Proc, layout: Layout) -> Non
         check = found(layout, "auth")
         assert (check["state"], f"pid {bad}" in check["message"]) == ("warn", True)
         assert "RAY_AUTH_MODE=token" in check["mend"]
+
+
+def test_a_token_of_ray_that_others_read_is_told(
+    proc: Proc, layout: Layout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    proc.head(RAY_AUTH_MODE="token")
+    token = tmp_path / "auth_token"
+    token.write_text("x" * 64)
+    token.chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    monkeypatch.setattr("wonder_ray.cli.openness.ENTERED", 0o7777)  # the folders of tests are private
+    check = found(layout, "auth")
+    assert (check["state"], f"{token} (mode 644)" in check["message"]) == ("warn", True)
+    carry_out(check["mend"])
+    assert found(layout, "auth")["state"] == "ok"
+
+
+def test_a_token_of_ray_in_a_folder_that_keeps_others_out_is_fine(
+    proc: Proc, layout: Layout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    proc.head(RAY_AUTH_MODE="token")
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / "auth_token").write_text("x" * 64)
+    (home / "auth_token").chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "auth_token"))
+    assert found(layout, "auth")["state"] == "ok"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.5.5.5"])
@@ -181,12 +243,12 @@ def test_old_and_idle_api_keys_are_told(layout: Layout, service: Callable[..., R
     gone = service(days_ago=100).create_api_key("gone", ("admin",))
     service().revoke_api_key(gone.record.key_id)
     check = found(layout, "keys")
-    assert (check["state"], check["mend"]) == ("warn", f"wonder key revoke {old.record.key_id}")
+    assert (check["state"], check["mend"]) == ("warn", f"wonder key revoke {old.record.key_id} --storage {layout.root}")
     assert check["message"] == f"API keys were not used for 90 days: {old.record.key_id} (old)"
 
     service().authorize(old.token)
     check = found(layout, "keys")
-    assert (check["state"], check["mend"]) == ("warn", f"wonder key rotate {old.record.key_id}")
+    assert (check["state"], check["mend"]) == ("warn", f"wonder key rotate {old.record.key_id} --storage {layout.root}")
     assert check["message"] == f"API keys are older than 90 days: {old.record.key_id} (old)"
 
     service().rotate_api_key(old.record.key_id)

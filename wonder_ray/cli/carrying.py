@@ -199,7 +199,13 @@ def send_token_at_hand() -> None:
 def token_at_hand() -> bool:
     """Whether this user has a token for Ray."""
     named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
-    return named or (Path.home() / ".ray" / "auth_token").is_file()
+    return named or token_file().is_file()
+
+
+def token_file() -> Path:
+    """Where Ray looks for it."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return Path(named) if named else Path.home() / ".ray" / "auth_token"
 
 
 def flush(client: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 from importlib import metadata
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
+from wonder_ray.addresses import RAY_MEND, check_ray_version
 from wonder_ray.cli import openness
+from wonder_ray.cli.carrying import storage_hint
 from wonder_ray.cli.check import Check
 from wonder_ray.cli.options import AsJson, Storage
 from wonder_ray.cli.output import print_json, safe
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from wonder_ray.reading import Reader
 
 PYTHON_MIN: Final = (3, 11)
-RAY_MIN: Final = (2, 55)
 DISK_WARN: Final = 5 * 2**30
 DISK_FAIL: Final = 2**28
 SHOWN_MAX: Final = 5
@@ -42,7 +44,7 @@ def doctor(json: AsJson = False, storage: Storage = None) -> None:
     from wonder_ray.reading import Reader
 
     reader = Reader(storage)
-    checks = list(examine(reader))
+    checks = list(examine(reader, storage_hint(storage)))
     failed = any(check.state == "fail" for check in checks)
     if json:
         print_json({"ok": not failed, "storage": str(reader.layout.root), "checks": [check._asdict() for check in checks]})
@@ -55,8 +57,8 @@ def doctor(json: AsJson = False, storage: Storage = None) -> None:
     raise typer.Exit(int(failed))
 
 
-def examine(reader: Reader) -> Iterator[Check]:
-    """All checks; one that cannot be made is a failure of its own."""
+def examine(reader: Reader, hint: str = "") -> Iterator[Check]:
+    """All checks; one that cannot be made is a failure of its own. `hint` is what other commands need to find this storage."""
     yield check_python()
     yield _guarded("ray", check_ray)
     yield _guarded("sqlite", check_sqlite)
@@ -67,10 +69,10 @@ def examine(reader: Reader) -> Iterator[Check]:
     yield check_filesystem(reader.layout.root)
     yield check_disk(reader.layout.root)
     yield _guarded("files", lambda: openness.check_files(reader.layout))
-    yield from check_credentials(reader)
-    yield _guarded("runs", lambda: check_runs(reader))
+    yield from check_credentials(reader, hint)
+    yield _guarded("runs", lambda: check_runs(reader, hint))
     yield _guarded("event log", lambda: check_event_log(reader.layout.root))
-    yield _guarded("logs", lambda: check_drops(reader))
+    yield _guarded("logs", lambda: check_drops(reader, hint))
 
 
 def check_ray_security() -> Iterator[Check]:
@@ -80,7 +82,7 @@ def check_ray_security() -> Iterator[Check]:
     yield openness.check_dashboard(running)
 
 
-def check_credentials(reader: Reader) -> Iterator[Check]:
+def check_credentials(reader: Reader, hint: str = "") -> Iterator[Check]:
     """Master key, API keys and secrets; where the registry cannot be read, that alone is told."""
     from wonder_ray.clock import SystemClock
     from wonder_ray.resources.access_records import Credentials
@@ -95,7 +97,7 @@ def check_credentials(reader: Reader) -> Iterator[Check]:
         yield Check("keys", "fail", str(error))
         return
     yield openness.check_master_key(reader.layout, stored.keys, stored.secrets)
-    yield openness.check_keys(stored.keys, SystemClock().now_us())
+    yield openness.check_keys(stored.keys, SystemClock().now_us(), hint)
     yield openness.check_secret_files(stored.secrets)
 
 
@@ -124,11 +126,10 @@ def check_python() -> Check:
 
 def check_ray(version: str | None = None) -> Check:
     """The Ray that is installed; it is not imported."""
-    found = version or metadata.version("ray")
-    numbers = tuple(int(part) for part in found.split(".")[:2] if part.isdigit())
-    if numbers < RAY_MIN:
-        why = "older ones unpickle what a Parquet file's metadata holds (CVE-2026-41486)"
-        return Check("ray", "fail", f"Ray {found}; {why}", 'pip install -U "ray>=2.55"')
+    try:
+        found = check_ray_version(version)
+    except WonderError as error:
+        return Check("ray", "fail", str(error).partition(": ")[0], RAY_MEND)
     return Check("ray", "ok", f"Ray {found}")
 
 
@@ -158,7 +159,12 @@ def check_folder(root: Path) -> Check:
         return Check(name, "fail", f"{root} is not writable by this user", "change its owner, or choose another with --storage")
     mode = root.stat().st_mode & 0o777
     if mode & openness.OTHERS:
-        return Check(name, "warn", f"{root} is open to others (mode {mode:o}); it holds inputs and code", f"chmod 700 {root}")
+        return Check(
+            name,
+            "warn",
+            f"{root} is open to others (mode {mode:o}); it holds inputs and code",
+            f"chmod 700 {shlex.quote(str(root))}",
+        )
     return Check(name, "ok", f"writable, mode {mode:o}")
 
 
@@ -182,7 +188,7 @@ def check_disk(root: Path, free: int | None = None) -> Check:
     return Check("disk", "ok", said)
 
 
-def check_runs(reader: Reader) -> Check:
+def check_runs(reader: Reader, hint: str = "") -> Check:
     """Runs that nothing works on."""
     if not has_registry(reader):
         return Check("runs", "ok", "nothing was started here yet")
@@ -192,7 +198,7 @@ def check_runs(reader: Reader) -> Check:
         return Check("runs", "ok", f"{len(unfinished)} unfinished, each with its coordinator")
     more = f" and {len(left) - SHOWN_MAX} more" if len(left) > SHOWN_MAX else ""
     message = f"{len(left)} unfinished without a coordinator on this host: {', '.join(left[:SHOWN_MAX])}{more}"
-    return Check("runs", "warn", message, f"wonder resume {left[0]}   (or: wonder cancel {left[0]})")
+    return Check("runs", "warn", message, f"wonder resume {left[0]}{hint}   (or: wonder cancel {left[0]}{hint})")
 
 
 def check_event_log(root: Path) -> Check:
@@ -217,13 +223,13 @@ def check_event_log(root: Path) -> Check:
     return Check(name, "ok", f"{waiting} events wait for their file" if waiting else "every event is in a Parquet file")
 
 
-def check_drops(reader: Reader) -> Check:
+def check_drops(reader: Reader, hint: str = "") -> Check:
     """Log lines that were lost."""
     from wonder_ray.clock import SystemClock
 
     lines = reader.logs(event_type="log_lines_dropped", since_us=SystemClock().now_us() - DROPS_SINCE_US)
     if lines:
-        mend = "wonder logs --event-type log_lines_dropped"
+        mend = f"wonder logs --event-type log_lines_dropped{hint}"
         return Check("logs", "warn", f"lines were dropped {len(lines)} times in the last day; at last: {lines[-1].message}", mend)
     if reader.skipped:
         path, reason = next(iter(reader.skipped.items()))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shlex
 import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from wonder_ray.cli.carrying import RAY_AUTH_MODE, token_at_hand
+from wonder_ray.cli.carrying import RAY_AUTH_MODE, token_at_hand, token_file
 from wonder_ray.cli.check import Check
 from wonder_ray.cli.ray_processes import DASHBOARD, GCS, ray_processes
 from wonder_ray.errors import StorageError
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
     from wonder_ray.storage.layout import Layout
 
 OTHERS: Final = 0o077
+ENTERED: Final = 0o011
+"""What a folder lets others do who look for a file below it."""
 KEY_DAYS: Final = 90
 """An API key that is older, or was not used for so long, is told of."""
+_CLOSING: Final = (
+    "ray get-auth-token --generate && chmod 600 ~/.ray/auth_token, copy that file to every node and client, and start Ray anew "
+    "everywhere with RAY_AUTH_MODE=token (a local Ray makes its own token)"
+)
 ENTRIES_MAX: Final = 10_000
 SHOWN_MAX: Final = 5
 _DAY_US: Final = 24 * 3600 * 1_000_000
@@ -37,21 +44,33 @@ def check_auth(running: Collection[RayProcess] | None = None) -> Check:
     found = ray_processes() if running is None else running
     heads = [each for each in found if each.kind == GCS and each.auth_mode is not None]
     open_ = [each for each in heads if each.auth_mode != _TOKEN]
-    mend = "for `ray start`, set RAY_AUTH_MODE=token on every node and client (a local Ray makes its own token)"
     if open_:
         which = ", ".join(f"pid {each.pid} (RAY_AUTH_MODE {each.auth_mode})" for each in open_[:SHOWN_MAX])
         return Check(
-            "auth", "warn", f"a Ray runs here that asks for no token: {which}; whoever reaches its ports runs code", mend
+            "auth", "warn", f"a Ray runs here that asks for no token: {which}; whoever reaches its ports runs code", _CLOSING
         )
     if heads:
-        return Check("auth", "ok", f"the Ray that runs here asks for its token (pid {heads[0].pid})")
+        return _open_token() or Check("auth", "ok", f"the Ray that runs here asks for its token (pid {heads[0].pid})")
     mode = os.environ.get(RAY_AUTH_MODE)
     if mode == "disabled":
-        return Check("auth", "warn", "Ray's token check is off; whoever reaches its ports can run code", "RAY_AUTH_MODE=token")
+        return Check(
+            "auth", "warn", "Ray's token check is off; whoever reaches its ports can run code", "export RAY_AUTH_MODE=token"
+        )
     if mode != _TOKEN and not token_at_hand():
-        return Check("auth", "warn", "no Ray token is set up: a cluster of `ray start` accepts everybody who reaches it", mend)
+        return Check(
+            "auth", "warn", "no Ray token is set up: a cluster of `ray start` accepts everybody who reaches it", _CLOSING
+        )
     yet = "" if token_at_hand() else " (none is stored yet: one is made at the first start)"
-    return Check("auth", "ok", f"Ray asks for its token{yet}")
+    return _open_token() or Check("auth", "ok", f"Ray asks for its token{yet}")
+
+
+def _open_token() -> Check | None:
+    """Ray writes its token for everybody to read; a home folder may keep them out, or not."""
+    path = token_file()
+    if not path.is_file() or not _mode(path) & OTHERS or any(not _mode(folder) & ENTERED for folder in path.resolve().parents):
+        return None
+    why = f"others can read Ray's token, {path} (mode {_mode(path):o}); who has it runs code"
+    return Check("auth", "warn", why, _chmod(path))
 
 
 def check_dashboard(running: Collection[RayProcess] | None = None) -> Check:
@@ -80,7 +99,7 @@ def check_files(layout: Layout) -> Check:
         return Check("files", "ok", "the folder is open to others, what is in it is not")
     shown = ", ".join(f"{path.relative_to(root)} ({_mode(path):o})" for path in open_[:SHOWN_MAX])
     more = f" and {len(open_) - SHOWN_MAX} more" if len(open_) > SHOWN_MAX else ""
-    return Check("files", "warn", f"others get at {shown}{more}: inputs, results, code", f"chmod -R go= {root}")
+    return Check("files", "warn", f"others get at {shown}{more}: inputs, results, code", f"chmod -R go= {shlex.quote(str(root))}")
 
 
 def check_master_key(layout: Layout, keys: Collection[StoredKey], stored: Collection[StoredSecret]) -> Check:
@@ -103,12 +122,12 @@ def check_master_key(layout: Layout, keys: Collection[StoredKey], stored: Collec
     where = f"from {_MASTER_KEY}" if given else f"in {path.name}, mode {_mode(path):o}"
     if path.is_file() and _mode(path) & OTHERS:
         why = f"{path} can be read by others (mode {_mode(path):o}): it opens every stored secret"
-        return Check(name, "fail" if _mode(layout.root) & OTHERS else "warn", why, f"chmod 600 {path}")
+        return Check(name, "fail" if _mode(layout.root) & OTHERS else "warn", why, _chmod(path))
     return Check(name, "ok", f"{where}; it fits all that was made with it")
 
 
-def check_keys(keys: Collection[StoredKey], now_us: int) -> Check:
-    """Whether API keys are old, or nobody uses them."""
+def check_keys(keys: Collection[StoredKey], now_us: int, hint: str = "") -> Check:
+    """Whether API keys are old, or nobody uses them; `hint` is what `wonder` needs to find their registry."""
     good = [key.record for key in keys if key.record.revoked_us is None]
     good = [key for key in good if key.expires_us is None or key.expires_us > now_us]
     old = [key for key in good if (key.rotated_us or key.created_us) < now_us - KEY_DAYS * _DAY_US]
@@ -120,7 +139,8 @@ def check_keys(keys: Collection[StoredKey], now_us: int) -> Check:
         if found:
             shown = ", ".join(f"{key.key_id} ({key.name})" for key in found[:SHOWN_MAX])
             more = f" and {len(found) - SHOWN_MAX} more" if len(found) > SHOWN_MAX else ""
-            return Check("keys", "warn", f"API keys {what}: {shown}{more}", f"wonder key {command} {found[0].key_id}")
+            commands = [f"wonder key {command} {key.key_id}{hint}" for key in found[:SHOWN_MAX]]
+            return Check("keys", "warn", f"API keys {what}: {shown}{more}", " && ".join(commands))
     lasting = sum(key.expires_us is None for key in good)
     also = f", {lasting} of them without an end" if lasting else ""
     return Check("keys", "ok", f"{len(good)} API keys are good{also}")
@@ -132,7 +152,8 @@ def check_secret_files(stored: Collection[StoredSecret]) -> Check:
     open_ = [path for path in places if path.is_file() and _mode(path) & OTHERS]
     if open_:
         shown = ", ".join(f"{path} (mode {_mode(path):o})" for path in open_[:SHOWN_MAX])
-        return Check("secrets", "warn", f"secrets lie in files that others can read: {shown}", f"chmod 600 {open_[0]}")
+        shown += f" and {len(open_) - SHOWN_MAX} more" if len(open_) > SHOWN_MAX else ""
+        return Check("secrets", "warn", f"secrets lie in files that others can read: {shown}", _chmod(*open_))
     return Check("secrets", "ok", f"{len(stored)} stored or referred to")
 
 
@@ -155,6 +176,10 @@ def _entries(layout: Layout) -> Iterator[Path]:
                 if count >= ENTRIES_MAX:
                     break
                 yield Path(entry.path)
+
+
+def _chmod(*paths: Path) -> str:
+    return f"chmod 600 {' '.join(shlex.quote(str(path)) for path in paths)}"
 
 
 def _mode(path: Path) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import ray
 
-from wonder_ray.addresses import check_reachable
+from wonder_ray.addresses import check_ray_version, check_reachable
 from wonder_ray.analytics.events import Events
 from wonder_ray.bundles.imports import refuse_while_importing
 from wonder_ray.bundles.store import BundleStore
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 ACTIVATE_SECONDS: Final = 5.0
 FLUSH_SECONDS: Final = 30.0
+RAY_AUTH_MODE: Final = "RAY_AUTH_MODE"
 
 
 def connect(
@@ -93,7 +94,12 @@ def connect(
 
 
 def init_ray(address: str | None, options: dict[str, Any]) -> bool:
-    """Connect to a cluster, or start a local Ray; whether it is that."""
+    """Connect to a cluster, or start a local Ray that asks for its token; whether it is that.
+
+    Raises:
+        WonderError: The Ray that is installed is too old to be safe.
+    """
+    check_ray_version()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
     if address is None and "RAY_ADDRESS" not in os.environ:
@@ -102,10 +108,19 @@ def init_ray(address: str | None, options: dict[str, Any]) -> bool:
     elif address is not None:
         quiet["address"] = address
     chosen = quiet | options
+    if chosen.get("address") == "local":
+        ask_for_the_token()
     ray.init(**chosen)
     if not chosen["log_to_driver"]:  # else what raylets report comes on stdout all the same, among what the script prints
         ray._private.worker._worker_logs_enabled = False  # noqa: SLF001 - no public way
     return bool(chosen.get("address") == "local")
+
+
+def ask_for_the_token() -> None:
+    """See to it that a local Ray takes only who has its token, whatever this version does by itself; `disabled` is left alone."""
+    if RAY_AUTH_MODE not in os.environ:
+        os.environ[RAY_AUTH_MODE] = "token"
+        ray._raylet.Config.initialize("")  # noqa: SLF001 - it has read the environment when it was imported
 
 
 class Client:
