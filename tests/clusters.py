@@ -39,12 +39,14 @@ class Cluster:
         gcs: `host:port`, what drivers connect to.
         storage: What `WONDER_STORAGE` says on it.
         env: For processes that use it: its token, and this package.
+        process: The `ray start` of its head.
     """
 
     dashboard: str
     gcs: str
     storage: Path
     env: dict[str, str]
+    process: subprocess.Popen[str]
 
     def wonder(self, *args: object, env: dict[str, str] | None = None, timeout: float = 110) -> subprocess.CompletedProcess[str]:
         """A command of ours, as a user types it."""
@@ -59,7 +61,7 @@ class Cluster:
         options += [f"--temp-dir={folder}", *_ports("--dashboard-agent-listen-port", "--dashboard-agent-grpc-port")]
         process = _start(options, self.env)
         try:
-            _wait_for(process, "Ray runtime started")
+            wait_for(process, "Ray runtime started")
             yield process
         finally:
             if process.poll() is None:
@@ -89,9 +91,9 @@ def head_with_dashboard(storage: Path) -> Iterator[Cluster]:
         *_ports("--dashboard-agent-listen-port", "--dashboard-agent-grpc-port"),
     ]
     process = _start(options, env | {"WONDER_STORAGE": str(storage)})
-    running = Cluster(f"http://127.0.0.1:{dashboard}", "", storage, env)
+    running = Cluster(f"http://127.0.0.1:{dashboard}", "", storage, env, process)
     try:
-        running = replace(running, gcs=_wait_for(process, r"--address='([\d.]+:\d+)'"))
+        running = replace(running, gcs=wait_for(process, r"--address='([\d.]+:\d+)'"))
         yield running
     finally:
         with suppress(subprocess.TimeoutExpired):  # Ray waits half a minute for actors that nobody has ended
@@ -135,7 +137,7 @@ def _ports(*options: str) -> list[str]:
     return [f"{option}={port}" for option, port in zip(options, free_ports(len(options)), strict=True)]
 
 
-def _wait_for(process: subprocess.Popen[str], pattern: str) -> str:
+def wait_for(process: subprocess.Popen[str], pattern: str) -> str:
     """The text (or its first group) that `ray start` says."""
     assert process.stdout is not None
     said = []
