@@ -19,7 +19,7 @@ from wonder_ray.events.wire import STREAMS, RunInfo
 from wonder_ray.planning.facts import TaskErrored, TaskFact, TaskSucceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from wonder_ray.definitions.models import WorkflowDefinition
@@ -37,19 +37,35 @@ def seconds_of(token: Token) -> float:
     return 0.01 * (1 + int.from_bytes(digest) % 200)
 
 
-class Measured(CoreRun):
-    """A run whose attempts take time and cost money. An executor measures nine tenths of the time that an attempt is open."""
+def usage_of(token: Token, seconds: float) -> dict[str, Any]:
+    """Tokens and money by the second, but of nodes called `free`."""
+    return {"tokens": round(seconds * 100), "cost_usd": round(seconds, 2)} if token.node_id != "free" else {}
 
-    def __init__(self, definition: WorkflowDefinition, actions: Mapping[str, Any] | None = None, **how: Any) -> None:
+
+class Measured(CoreRun):
+    """A run whose attempts take time and cost money. An executor measures nine tenths of the time that an attempt is open.
+
+    Args:
+        used: What an attempt that took so many seconds tells of its usage.
+    """
+
+    def __init__(
+        self,
+        definition: WorkflowDefinition,
+        actions: Mapping[str, Any] | None = None,
+        *,
+        used: Callable[[Token, float], dict[str, Any]] = usage_of,
+        **how: Any,
+    ) -> None:
         super().__init__(definition, actions, **{"durations": seconds_of, **how})
+        self._used = used
 
     def outcome(self, token: Token) -> TaskFact:
         fact = super().outcome(token)
         assert isinstance(fact, TaskSucceeded | TaskErrored)
         assert self._durations is not None
         seconds = self._durations(token)
-        used = {"tokens": round(seconds * 100), "cost_usd": round(seconds, 2)} if token.node_id != "free" else {}
-        return msgspec.structs.replace(fact, duration_ms=seconds * 900, **used)
+        return msgspec.structs.replace(fact, duration_ms=seconds * 900, **self._used(token, seconds))
 
 
 def store(storage: Path, runs: Mapping[str, CoreRun], **info: Any) -> Path:

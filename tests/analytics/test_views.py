@@ -149,12 +149,12 @@ def test_an_attempt_that_ran_out_of_time_and_one_that_was_withdrawn_are_told_apa
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("batched", [False, True])
-def test_an_attempt_whose_process_died_is_lost(storage: Path, batched: bool) -> None:
+@pytest.mark.parametrize(("kind", "batched"), [("lost", False), ("lost", True), ("oom", False), ("node", False)])
+def test_an_attempt_whose_process_died_is_lost(storage: Path, kind: str, batched: bool) -> None:
     core = Measured(workflow([node("work")]))
     core.start()
     token = core.flying.pop()
-    gone = ErrorRecord("WorkerDied", "killed", kind="lost", node_id="work")
+    gone = ErrorRecord("WorkerDied", "killed", kind=kind, node_id="work")
     core.turn(TaskLost(**attempt_of(token), error=gone, batched=batched))
     while core.step():
         pass
