@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from tests.http.world import Api, approval
-from tests.postgres import MISSING, binaries, own_server
 from tests.remote.carrying import MOMENTS, Cutting, InProcess, Losing
 from wonder_ray.client import Client, Run
 from wonder_ray.errors import (
@@ -30,17 +29,11 @@ from wonder_ray.logs.store import LogStore
 from wonder_ray.remote import Answer, Connection, LostError, RemoteClient, RemoteRun, Request, connect, lines
 from wonder_ray.remote.administration import RemoteAdministration
 from wonder_ray.resources.administration import Administration
-from wonder_ray.resources.service import ResourcesService
 from wonder_ray.storage.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
-
-
-@pytest.fixture
-def api(storage: Path) -> Api:
-    return Api(storage)
 
 
 @pytest.fixture
@@ -217,32 +210,6 @@ def test_lines_of_the_log_come_page_after_page_each_once(
 
 
 # ------------------------------------------------------------------------------------------------------ lost connections
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    programs = binaries()
-    if programs is None:
-        pytest.skip(MISSING)
-    with own_server(programs) as running:
-        yield running
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def registry(request: pytest.FixtureRequest, api: Api) -> Iterator[Api]:
-    """The API over a registry in SQLite, and in PostgreSQL."""
-    if request.param == "sqlite":
-        yield api
-        return
-    server = request.getfixturevalue("server")
-    url = server.schema()
-    elsewhere = ResourcesService(url, clock=api.clock)
-    api.resources = api.services.resources = elsewhere
-    elsewhere.put_definition(b'{"name":"approval","nodes":[{"id":"ask","kind":"gate"}],"start":["ask"]}')
-    api.key = api.new_key("admin")
-    yield api
-    elsewhere.close()
-    server.drop(url)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

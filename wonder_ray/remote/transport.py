@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import urllib3
 
+from wonder_ray.errors import PayloadError
+from wonder_ray.values import decode
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -13,6 +16,9 @@ CONNECT_SECONDS: Final = 10.0
 OK: Final = 200
 ANSWER_SECONDS: Final = 120.0
 """More than a server takes to say that it was too slow."""
+
+
+_EMPTY: Final = frozenset({204, 304})
 
 
 class Request(NamedTuple):
@@ -78,7 +84,10 @@ class UrlTransport:
             found = self._request(request, preload_content=True)
         except urllib3.exceptions.HTTPError as error:
             raise _lost(error) from error
-        return Answer(found.status, _headers(found), found.data)
+        answer = Answer(found.status, _headers(found), found.data)
+        if not _is_whole(answer):
+            raise LostError(f"the answer ({answer.status}) was cut off", sent=True)
+        return answer
 
     def stream(self, request: Request) -> Streaming:
         """See `Transport`."""
@@ -98,6 +107,21 @@ class UrlTransport:
             redirect=False,  # an API key goes nowhere but where it was sent
             preload_content=preload_content,
         )
+
+
+def _is_whole(answer: Answer) -> bool:
+    """Whether nothing of it is missing.
+
+    Python's HTTP takes headers for complete when the connection ends within them, and an answer that does not tell its length
+    for complete wherever it ends.
+    """
+    if answer.status in _EMPTY or {"content-length", "transfer-encoding"} & answer.headers.keys():
+        return True
+    try:
+        decode(answer.body)
+    except PayloadError:
+        return False
+    return True
 
 
 def _lines(response: Any) -> Iterator[bytes]:
