@@ -43,6 +43,7 @@ ARROWS: Final = {
     "settings": frozenset({"errors", "values"}),  # what an installation chooses
     "clock_guard": frozenset({"errors"}),  # whether those who delete may believe the clock
     "keeper": frozenset[str](),  # a chore now and then
+    "confined": frozenset({"errors", "values"}),  # work in a process of its own, in bounds
     "presence": frozenset[str](),  # where a service actor lives
     # The model: pure data and pure functions. None of it may see a clock.
     "definitions": frozenset({"errors", "ids", "values"}),  # a definition knows no run
@@ -90,8 +91,8 @@ ARROWS: Final = {
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
     "reading": BASE | MODEL | SERVICES | {"analytics", "planning", "replay"},  # what a storage folder tells without a cluster
     # The client without Ray.
-    "remote": BASE | MODEL | SERVICES | AUTHORING | {"coordinator", "given", "planning", "problems", "registration"},
-    "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "interop", "planning", "problems"},
+    "remote": BASE | MODEL | SERVICES | AUTHORING | {"analytics", "coordinator", "given", "planning", "problems", "registration"},
+    "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "confined", "interop", "planning", "problems"},
     "cli": BASE | MODEL | SERVICES | AUTHORING | LOOKING | DRIVING,
     "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "analytics", "cli", "client", "interop"},
     # The public names.

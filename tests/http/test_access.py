@@ -38,18 +38,20 @@ BODIES: dict[str, Any] = {
     "/v1/secrets/{name}": {"value": "hidden away"},
     "/v1/projects": {"name": "x"},
     "/v1/projects/{name}": {"description": "x"},
+    "/v1/sql": {"query": "SELECT 1 AS one"},
     "/v1/workspaces": {"name": "x"},
     "/v1/workspaces/{name}": {"description": "x"},
 }
 WITH_BODY = {"POST", "PUT", "PATCH"}
 REMOVE_WORKSPACE = ("DELETE", "/v1/workspaces/{name}")
 EVERYWHERE = {
+    ("POST", "/v1/sql"),
     ("POST", "/v1/workspaces"),
     ("PATCH", "/v1/workspaces/{name}"),
     REMOVE_WORKSPACE,
 }
 """What only an API key for all workspaces may ask for."""
-NAME = {"/v1/workspaces/{name}": "default"}
+NAME = {"/v1/reports/{name}": "cost", "/v1/workspaces/{name}": "default"}
 UNDER_GROUPS = "/v1/runs/{run}/groups/"
 
 
@@ -69,7 +71,7 @@ def scope_of(method: str, path: str) -> str:
         return "secrets:read" if method == "GET" else "secrets:write"
     if path.startswith("/v1/definitions"):
         return "definitions:write" if method == "POST" else "definitions:read"
-    if last in {"events", "trace", "stream"}:
+    if last in {"events", "trace", "stream", "sql"} or path.startswith("/v1/reports"):
         return "events:read"
     if last == "logs":  # of a run, or across runs
         return "logs:read"
@@ -106,7 +108,7 @@ def refused(answer: Any, status: int) -> None:
 
 
 def test_the_list_of_endpoints_is_whole() -> None:
-    assert len(ENDPOINTS) == 44
+    assert len(ENDPOINTS) == 46
     assert {path for method, path in ENDPOINTS if method in WITH_BODY} == set(BODIES)
     assert set(ENDPOINTS) >= EVERYWHERE
 

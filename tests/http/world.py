@@ -67,6 +67,9 @@ class CoreServices:
     def ping(self) -> dict[str, Any]:
         return {}
 
+    def flush(self) -> None:
+        """What is in files stays so."""
+
     def activate(self, run_id: str) -> None:
         if run_id not in self.cores:
             record = self.resources.get_run(run_id)
@@ -171,6 +174,7 @@ class Api:
 
     def __init__(self, storage: Path, limits: Limits | None = None) -> None:
         layout = Layout(storage).prepare()
+        self.storage = layout.root
         self.clock = SimulatedClock()
         self.log = Lines()
         self.services = CoreServices(layout, self.clock, Lines())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.analytics.histories import Measured, crawl, flaky_fetch, run_id, store
 from tests.cli.conftest import invoke
 from tests.http.world import Api, approval
 from tests.remote.carrying import InProcess
@@ -101,6 +102,22 @@ def test_logs_are_those_that_the_storage_folder_shows(api: Api, storage: Path, m
     assert "--where" in wonder("logs", "--where", "level = 'error'").err
 
 
+def test_reports_and_sql_print_what_the_storage_folder_gives(api: Api, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(storage, {run_id(1): Measured(crawl(), {"fetch": flaky_fetch()}).run()})
+    for args in (["report", "cost"], ["report", "critical-path", "--run", "latest", "--json"], ["report", "queue", "--csv"]):
+        here = invoke(*args, "--storage", storage)
+        there = wonder(*args)
+        assert (there.code, there.out, there.err) == (0, here.out, "")
+    assert wonder("report", "cost", "--workflow", "nobody").err == "wonder: there is nothing to report on\n"
+    query = "SELECT node_id, count(*) AS n, max(timestamp) AS last FROM events GROUP BY 1 ORDER BY 1"
+    assert "--all-workspaces" in wonder("sql", query).err
+    monkeypatch.setenv("WONDER_API_KEY", api.new_key("events:read", workspace=None))
+    for options in ([], ["--json"], ["--csv"]):
+        assert wonder("sql", query, *options).out == invoke("sql", query, *options, "--storage", storage).out
+    refused, here = wonder("sql", "DROP VIEW events"), invoke("sql", "DROP VIEW events", "--storage", storage)
+    assert (refused.code, refused.err) == (2, here.err)
+
+
 def test_forks_and_restarts_are_begun(api: Api) -> None:
     run_id = api.start()
     api.call("POST", f"/v1/runs/{run_id}/answers", {"gate": "ask", "answer": "yes"})
@@ -151,7 +168,7 @@ def test_who_has_no_key_is_told_so(api: Api, monkeypatch: pytest.MonkeyPatch) ->
     assert "WONDER_API_KEY" in refused.err
 
 
-@pytest.mark.parametrize("command", [["status"], ["sql", "select 1"], ["validate", "x"], ["replay", "latest"]])
+@pytest.mark.parametrize("command", [["status"], ["validate", "x"], ["replay", "latest"]])
 def test_what_is_not_over_http_says_so(command: list[str]) -> None:
     refused = invoke("--server", URL, *command)
     assert refused.code == 2

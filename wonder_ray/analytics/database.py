@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import pyarrow as pa
 
 from wonder_ray.errors import WonderError
@@ -39,19 +40,43 @@ _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 
 
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What DuckDB may take, where that is bounded.
+
+    Attributes:
+        memory_bytes: Of memory.
+        spill_bytes: Of the disk, for what does not fit into that.
+        threads: How many work at a time.
+        rows: Of one result.
+        result_bytes: Of one result, as Arrow holds it.
+    """
+
+    memory_bytes: int
+    spill_bytes: int
+    threads: int
+    rows: int
+    result_bytes: int
+
+
 class Database:
     """Connections to one DuckDB for one storage folder; any thread may ask for one.
+
+    Args:
+        storage: The storage folder.
+        workspace: The only workspace whose rows there are; None is all of them.
+        room: What it may take.
 
     Raises:
         WonderError: DuckDB is not installed.
     """
 
-    def __init__(self, storage: Path) -> None:
+    def __init__(self, storage: Path, workspace: str | None = None, room: Room | None = None) -> None:
         self._layout = EventLayout(storage.absolute())
         self._lock = threading.Lock()
         self._selects: dict[Stream, str] = {}
         """What the views of the datasets are made of."""
-        self._connection = _locked_connection(self._layout)
+        self._mine = "" if workspace is None else f" WHERE workspace_id = {_literal(workspace)}"
+        self._connection = _locked_connection(self._layout, room)
         # Made over empty views first: a view is bound when it is made, and this way no file is looked into for that.
         for stream in STREAMS:
             self._follow(stream, _empty_sql(stream))
@@ -75,7 +100,8 @@ class Database:
 
     def _follow(self, stream: Stream, select: str) -> None:
         if select != self._selects.get(stream):
-            self._make_view(_NAMES[stream], select)
+            # All else is derived from these two: what they leave out is nowhere.
+            self._make_view(_NAMES[stream], f"FROM ({select}){self._mine}")
             self._selects[stream] = select
 
     def _make_view(self, name: str, select: str) -> None:
@@ -87,12 +113,12 @@ def sql_text(path: str) -> str:
     return (files("wonder_ray.analytics") / "sql" / path).read_text(encoding="utf-8")
 
 
-def _locked_connection(layout: EventLayout) -> duckdb.DuckDBPyConnection:
+def _locked_connection(layout: EventLayout, room: Room | None) -> duckdb.DuckDBPyConnection:
     try:
         import duckdb
     except ImportError as error:
         raise WonderError("SQL over events needs DuckDB: pip install 'wonder-ray[analytics]'") from error
-    connection = duckdb.connect(config=_CONFIG)
+    connection = duckdb.connect(config=_CONFIG | ({} if room is None else _bounds(room)))
     connection.create_function("fan_out_token_id", _fan_out_token_ids, ["VARCHAR", "BIGINT"], "VARCHAR", type="arrow")  # type: ignore[call-overload] # names of enums are taken, too
     # A glob is allowed only in an allowed folder; with an odd name it is written escaped, which is another text.
     readable = [*(layout.dataset(stream) for stream in STREAMS), layout.swap_dir]
@@ -108,6 +134,14 @@ def _locked_connection(layout: EventLayout) -> duckdb.DuckDBPyConnection:
     ):
         connection.execute(f"SET {setting}")
     return connection
+
+
+def _bounds(room: Room) -> dict[str, str | int]:
+    return {
+        "memory_limit": f"{room.memory_bytes}B",
+        "max_temp_directory_size": f"{room.spill_bytes}B",
+        "threads": room.threads,
+    }
 
 
 def _fan_out_token_ids(fanout_ids: Any, branches: Any) -> Any:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from wonder_ray.analytics.database import Database
+    from wonder_ray.analytics.database import Database, Room
     from wonder_ray.analytics.result import Result
     from wonder_ray.analytics.statements import Params
 
@@ -45,6 +45,8 @@ class Events:
     Args:
         storage: The storage folder; it may not exist yet.
         before: Called before each query: a client flushes, so that what has happened is there.
+        workspace: The only workspace whose rows there are; None is all of them.
+        room: What a query may take beside time; by default all that the machine has.
 
     Attributes:
         storage: The storage folder.
@@ -53,9 +55,18 @@ class Events:
         >>> Events("storage").sql("WHERE event_type = 'task.failed' ORDER BY timestamp").df()  # doctest: +SKIP
     """
 
-    def __init__(self, storage: Path | str, *, before: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        storage: Path | str,
+        *,
+        before: Callable[[], None] = lambda: None,
+        workspace: str | None = None,
+        room: Room | None = None,
+    ) -> None:
         self.storage = Path(storage)
         self._before = before
+        self._workspace = workspace
+        self._room = room
         self._opening = threading.Lock()
         self._database: Database | None = None
 
@@ -133,7 +144,7 @@ class Events:
 
         with self._opening:
             if self._database is None:
-                self._database = Database(self.storage)
+                self._database = Database(self.storage, self._workspace, self._room)
             return self._database.cursor()
 
     def _ask(self, query: str, params: Any, seconds_max: float, check: Check = lambda _, query: query) -> Result:
@@ -145,7 +156,7 @@ class Events:
         for left in reversed(range(TRIES)):
             try:
                 with self._cursor() as cursor:
-                    return Result(_fetched(cursor, check(cursor, query), params, seconds_max))
+                    return Result(_fetched(cursor, check(cursor, query), params, seconds_max, self._room))
             except duckdb.InterruptException:
                 raise QueryError(f"the query took longer than {seconds_max:g} s, and was stopped: {query}") from None
             except duckdb.Error as error:
@@ -193,13 +204,23 @@ def _first_run_id(since: dt.datetime) -> str:
     return f"run_{round(moment.timestamp() * 1000):012x}"
 
 
-def _fetched(cursor: duckdb.DuckDBPyConnection, statement: str, params: Any, seconds_max: float) -> pa.Table:
+def _fetched(cursor: duckdb.DuckDBPyConnection, statement: str, params: Any, seconds_max: float, room: Room | None) -> pa.Table:
     timer = threading.Timer(seconds_max, cursor.interrupt)
     timer.daemon = True
     timer.start()
     try:
         # As a subquery it can only read: DuckDB takes statements that change something at the top level only.
-        relation = cursor.sql(f"SELECT * FROM ({statement}\n)", params=params)  # noqa: S608 - as the comment says
-        return relation.to_arrow_table()
+        limit = "" if room is None else f" LIMIT {room.rows + 1}"
+        relation = cursor.sql(f"SELECT * FROM ({statement}\n){limit}", params=params)  # noqa: S608 - as the comment says
+        return _bounded(relation.to_arrow_table(), room)
     finally:
         timer.cancel()
+
+
+def _bounded(table: pa.Table, room: Room | None) -> pa.Table:
+    """The table; a `QueryError` where it is too large to be handed out."""
+    if room is not None and table.num_rows > room.rows:
+        raise QueryError(f"the result has more than {room.rows:,} rows: narrow it, or give it a LIMIT")
+    if room is not None and table.nbytes > room.result_bytes:
+        raise QueryError(f"the result has {table.nbytes:,} bytes, more than {room.result_bytes:,}: take fewer rows or columns")
+    return table

@@ -24,6 +24,8 @@ Params: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
 
 TABLE_FUNCTIONS: Final = frozenset({"generate_series", "json_each", "json_tree", "range", "repeat", "unnest"})
 """Table functions that see nothing but their arguments."""
+VIEWS: Final = frozenset({"events", "trace_events", "runs", "attempts", "tokens", "_births", "_restored"})
+CATALOGUE: Final = "information_schema"
 READING_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _WHERE: Final = re.compile(r"\s*where\b", re.IGNORECASE)
 _GROUP_BY: Final = re.compile(
@@ -61,6 +63,7 @@ def checked(connection: duckdb.DuckDBPyConnection, query: str) -> str:
     if len(statements) != 1 or parsed.get("error"):
         why = parsed.get("error_message") or f"it holds {len(statements)} statements"
         raise QueryError(f"only one SELECT can be asked ({why}): {query}")
+    named = VIEWS | {str(each["key"]).lower() for node in _nodes(parsed) for each in _ctes(node)}
     for node in _nodes(parsed):
         kind = str(node.get("type"))
         if kind.endswith("_NODE") and kind not in READING_NODES:
@@ -70,7 +73,15 @@ def checked(connection: duckdb.DuckDBPyConnection, query: str) -> str:
                 f"a query may read the views only, and not call {name}(): {query}\n"
                 "(the dataset is plain Parquet: for anything else, use DuckDB itself on its folder)"
             )
+        if kind == "BASE_TABLE" and node["schema_name"] != CATALOGUE and (name := str(node["table_name"])).lower() not in named:
+            raise QueryError(f"there is no view {name!r}; there are events, trace_events, runs, attempts and tokens: {query}")
     return str(statements[0].query).strip().rstrip(";")
+
+
+def _ctes(node: dict[str, Any]) -> list[Any]:
+    """The names that a node gives to queries."""
+    found = node.get("cte_map")
+    return found.get("map", []) if isinstance(found, dict) else []
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
@@ -94,9 +105,10 @@ def bound(params: Params) -> list[Any] | dict[str, Any] | None:
     if params is None:
         return None
     if isinstance(params, Mapping):
-        return {name: _aware(value) for name, value in params.items()}
-    return [_aware(value) for value in params]
+        return {name: aware(value) for name, value in params.items()}
+    return [aware(value) for value in params]
 
 
-def _aware(value: Any) -> Any:
+def aware(value: Any) -> Any:
+    """The value; a time without a zone is made one of UTC."""
     return value.replace(tzinfo=dt.UTC) if isinstance(value, dt.datetime) and value.tzinfo is None else value

@@ -1,4 +1,4 @@
-"""`wonder sql` and `wonder report`: questions about all runs at once, answered from the Parquet files of the storage folder."""
+"""`wonder sql` and `wonder report`: questions about all runs at once, of the Parquet files of a storage folder or over HTTP."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import typer
 from wonder_ray.analytics.reports import REPORTS
 from wonder_ray.cli.options import JsonLines, Storage
 from wonder_ray.cli.output import parse_time, print_json, warn
+from wonder_ray.cli.reaching import remote_client, server
 from wonder_ray.errors import StorageError, WonderError
 
 if TYPE_CHECKING:
+    from wonder_ray.analytics.events import Events
     from wonder_ray.analytics.result import Result
-    from wonder_ray.reading import Reader
 
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a line of column names.")]
 _NAMES = "; ".join(f"{name}: {told}" for name, told in REPORTS.items())
@@ -36,10 +37,11 @@ def sql(
 ) -> None:
     """Ask the event history in SQL (DuckDB): the views events, trace_events, runs, attempts and tokens.
 
-    Queries only read, and only these views; `wonder sql "DESCRIBE attempts"` tells what is in one.
+    Queries only read, and only these views; `wonder sql "DESCRIBE attempts"` tells what is in one. With --server
+    they take an API key for all workspaces.
     """
     _refuse_both(json=json, as_csv=as_csv)
-    _print(_reader(storage).events.sql(query), json=json, as_csv=as_csv)
+    _print(_events(storage).sql(query), json=json, as_csv=as_csv)
 
 
 def report(
@@ -59,7 +61,7 @@ def report(
     _refuse_both(json=json, as_csv=as_csv)
     now_us = SystemClock().now_us()
     began = None if since is None else dt.datetime.fromtimestamp(parse_time(since, now_us) / 1_000_000, dt.UTC)
-    found = _reader(storage).events.report(name, run=run, workflow=workflow, since=began)
+    found = _events(storage).report(name, run=run, workflow=workflow, since=began)
     _print(found, json=json, as_csv=as_csv)
     if not found and not (json or as_csv):
         warn("there is nothing to report on")
@@ -70,7 +72,9 @@ def _refuse_both(*, json: bool, as_csv: bool) -> None:
         raise WonderError("--json and --csv: give one of them")
 
 
-def _reader(storage: Any) -> Reader:
+def _events(storage: Any) -> Events:
+    if server() is not None:
+        return remote_client().events
     from wonder_ray.events.query import EventReader
     from wonder_ray.reading import Reader
 
@@ -81,7 +85,7 @@ def _reader(storage: Any) -> Reader:
     rows = EventReader(reader.layout.root).unsealed()
     if rows:
         warn(f"{rows} events have been acknowledged but are not in files yet, and are left out")
-    return reader
+    return reader.events
 
 
 def _print(found: Result, *, json: bool, as_csv: bool) -> None:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from wonder_ray import __version__
 from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
-from wonder_ray.http import administration, definitions, groups, histories, logs, models, runs, workspaces
+from wonder_ray.http import administration, definitions, groups, histories, logs, models, reports, runs, workspaces
 from wonder_ray.http.access import Admission
 from wonder_ray.http.following import Watch
 from wonder_ray.http.guard import Guard, Limits
@@ -61,7 +61,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-_PARTS: Final = (definitions, runs, groups, histories, logs, workspaces, administration)
+_PARTS: Final = (definitions, runs, groups, histories, logs, reports, workspaces, administration)
 
 
 def create_app(backend: Backend, log: Log, limits: Limits | None = None) -> FastAPI:

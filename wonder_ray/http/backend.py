@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from wonder_ray.client import Run
+from wonder_ray.confined import run_confined
 from wonder_ray.errors import ServiceUnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from wonder_ray.client import Client
+    from wonder_ray.confined import Bounds
     from wonder_ray.events.news import News
     from wonder_ray.resources.records import RunRecord, StartRequest
 
 ACTIVATE_SECONDS: Final = 5.0
 READY_SECONDS: Final = 5.0
+CONFINED_MAX: Final = 2
+"""How many questions about the whole history one replica answers at a time."""
 
 
 class Backend:
@@ -30,6 +35,7 @@ class Backend:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._rooms = threading.BoundedSemaphore(CONFINED_MAX)
 
     @property
     def storage(self) -> Path:
@@ -61,6 +67,20 @@ class Backend:
         """What is new in many runs, after the event that is known of each; not in the threads that requests share."""
         found: list[News] = await asyncio.to_thread(self.call, "events", "news", wanted)
         return found
+
+    def ask_history(self, entry: str, asked: bytes, bounds: Bounds) -> bytes:
+        """What a question about the whole history comes to: all that has happened is put into files, and a process looks at them.
+
+        Raises:
+            ServiceUnavailableError: As many as may be are being answered here.
+        """
+        if not self._rooms.acquire(blocking=False):  # whoever waits would hold a thread that others need
+            raise ServiceUnavailableError(f"{CONFINED_MAX} questions about the history are being answered here: ask again")
+        try:
+            self.call("events", "flush")
+            return run_confined(entry, asked, bounds)
+        finally:
+            self._rooms.release()
 
     def ready(self) -> None:
         """Return when the registry and the event service answer; else a `ServiceUnavailableError`."""

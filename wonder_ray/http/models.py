@@ -206,6 +206,13 @@ class FoundLines(Lines):
     skipped: Annotated[int, Field(description="Files of the log that cannot be read, and were done without.")]
 
 
+class Table(_View):
+    """Rows of a table. Times are RFC 3339 texts, UTC."""
+
+    columns: Annotated[list[str], Field(examples=[["node_id", "attempts"]])]
+    rows: Annotated[list[dict[str, Any]], Field(examples=[[{"node_id": "train", "attempts": 12}]])]
+
+
 class Gates(_View):
     """The gates that wait for an answer."""
 

@@ -14,6 +14,7 @@ from wonder_ray.ids import RUN_ID_PREFIX_PATTERN, new_run_id
 from wonder_ray.registration import register
 from wonder_ray.remote.administration import RemoteAdministration
 from wonder_ray.remote.connection import Connection, segment
+from wonder_ray.remote.events import RemoteEvents
 from wonder_ray.remote.lines import found_lines
 from wonder_ray.remote.records import run_record
 from wonder_ray.remote.runs import RemoteRun
@@ -87,6 +88,7 @@ class RemoteClient:
     Attributes:
         api: The calls of the API.
         project: The part of the workspace that runs are started in.
+        events: The events of all runs in SQL: `events.sql(...)`, `events.report(...)`.
         storage: `storage.root` is the server's URL.
     """
 
@@ -94,6 +96,7 @@ class RemoteClient:
         self.api = api
         self.project = project
         self.storage = Place(url)
+        self.events = RemoteEvents(api)
 
     def __enter__(self) -> Self:
         return self

@@ -27,6 +27,7 @@ PAUSE_MAX: Final = 2.0
 PASSING: Final = frozenset({429, 502, 503, 504})
 """Statuses of answers that another try may better."""
 NOTHING_MORE: Final = 204
+ARROW: Final = "application/vnd.apache.arrow.stream"
 
 
 class Connection:
@@ -85,6 +86,15 @@ class Connection:
             headers["Idempotency-Key"] = key
         return self._call(Request(method, path, headers, content), repeatable=repeatable)
 
+    def fetch(self, path: str, accept: str, body: object = None) -> bytes:
+        """What is at a path (or answers a question that changes nothing), in another form than JSON."""
+        headers = self._headers | {"Accept": accept}
+        if body is None:
+            found: bytes = self._call(Request("GET", path, headers))
+        else:
+            found = self._call(Request("POST", path, headers | {"Content-Type": "application/json"}, encode_trusted(body)))
+        return found
+
     def stream(self, path: str, after: int) -> Streaming | None:
         """Server-sent events after a number, line by line; None when there are no more to come. Tried once."""
         headers = self._headers | {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
@@ -138,6 +148,8 @@ def _asked_to_wait(answer: Answer) -> float:
 def _value(answer: Answer) -> Any:
     if answer.status == OK and answer.headers.get("content-type", "").startswith("text/event-stream"):
         return None
+    if answer.status == OK and answer.headers.get("content-type", "").startswith(ARROW):
+        return answer.body
     try:
         body = decode(answer.body) if answer.body else None
     except PayloadError:
