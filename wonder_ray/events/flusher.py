@@ -63,7 +63,7 @@ class Flusher:
         self._settings = settings
         self._changed = threading.Condition()
         self._rows, self._bytes = unsealed
-        self._oldest_s = time.monotonic() if self._rows else math.inf
+        self._oldest_s = -math.inf if self._rows else math.inf  # nobody knows for how long those have waited
         self._requests: list[Future[None]] = []
         self._last_s = -math.inf
         self._adopted_s = -math.inf
@@ -177,7 +177,10 @@ class Flusher:
         if self._must_recover:
             self._note_sealed(*self._sealer.recover())
             self._must_recover = False
-        self._note_sealed(*(self._sealer.seal_all() if everything else self._sealer.seal_oldest()))
+        if everything:
+            self._note_sealed(*self._sealer.seal_all())
+        elif self._is_large():
+            self._note_sealed(*self._sealer.seal_oldest())
         with self._changed:
             if everything:
                 self._oldest_s = began_s if self._rows else math.inf
