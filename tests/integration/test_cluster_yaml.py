@@ -1,4 +1,4 @@
-"""The commands of `cluster.yaml`, carried out on this machine: what the launcher does on a head and a worker, but for the cloud."""
+"""The commands of `cluster.yaml`, carried out here: what the launcher does on a head and a worker, without the cloud."""
 
 from __future__ import annotations
 
