@@ -1,4 +1,7 @@
-"""`cluster.yaml` is what Ray's launcher takes, and holds what wonder-ray needs; all without a cloud."""
+"""`cluster.yaml` and the README's manifest for KubeRay hold what wonder-ray needs; all without a cloud.
+
+Ray's launcher tells whether it takes the first; the second was compared with the schema of KubeRay 1.6.
+"""
 
 from __future__ import annotations
 
@@ -127,3 +130,44 @@ def test_every_setting_is_explained_in_place() -> None:
             assert explained, f"nothing explains {text}"
         elif not text:
             explained = False
+
+
+CLAIM, KUBERAY = (
+    *yaml.safe_load_all(
+        re.findall(r"^```yaml\n(# wonder\.yaml.*?)^```", (TOP / "README.md").read_text(), re.MULTILINE | re.DOTALL)[0]
+    ),
+)
+HEAD: Final[dict[str, Any]] = KUBERAY["spec"]["headGroupSpec"]
+HOOK: Final[list[str]] = HEAD["template"]["spec"]["containers"][0]["lifecycle"]["postStart"]["exec"]["command"]
+
+
+def test_on_kubernetes_the_head_has_the_disk_the_services_and_no_cpus() -> None:
+    pod = HEAD["template"]["spec"]
+    [container] = pod["containers"]
+    [mount] = container["volumeMounts"]
+    [volume] = pod["volumes"]
+    assert (volume["name"], volume["persistentVolumeClaim"]["claimName"]) == (mount["name"], CLAIM["metadata"]["name"])
+    assert CLAIM["spec"]["accessModes"] == ["ReadWriteOnce"]
+    settings = {each["name"]: each["value"] for each in container["env"]}
+    assert settings.pop("WONDER_STORAGE").startswith(mount["mountPath"] + "/")
+    assert HEAD["rayStartParams"]["num-cpus"] == "0"
+    assert pod["shareProcessNamespace"] is True
+    in_the_launcher_s = exported(EVERYWHERE)
+    assert settings == {name: in_the_launcher_s[name] for name in settings}
+    assert "wonder up" in HOOK[-1]
+
+
+def test_on_kubernetes_everybody_is_asked_for_the_token() -> None:
+    assert KUBERAY["spec"]["authOptions"] == {"mode": "token"}
+
+
+def test_on_kubernetes_there_are_the_same_workers() -> None:
+    assert f":{KUBERAY['spec']['rayVersion']}-" in CONFIG["docker"]["image"]
+    groups = {group["groupName"]: group for group in KUBERAY["spec"]["workerGroupSpecs"]}
+    for name, group in groups.items():
+        same = TYPES[f"{name}_worker"]
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        assert (group["minReplicas"], group["maxReplicas"]) == (same["min_workers"], same["max_workers"])
+        assert int(limits["cpu"]) == same["resources"]["CPU"]
+        assert int(limits.get("nvidia.com/gpu", 0)) == same["resources"].get("GPU", 0)
+    assert set(groups) == {"cpu", "gpu"}

@@ -1,14 +1,15 @@
-"""The commands of `cluster.yaml`, carried out here: what the launcher does on a head and a worker, without the cloud."""
+"""The commands of `cluster.yaml`, carried out on this machine: what the launcher does, but for the cloud."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +17,12 @@ import pytest
 import yaml
 
 from tests.clusters import STORE_BYTES, TOP, free_ports, kill_node, wait_for
+from tests.test_cluster_yaml import HOOK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.conftest import WaitUntil
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
 CONFIG: Final[dict[str, Any]] = yaml.safe_load((TOP / "cluster.yaml").read_text())
@@ -80,13 +84,30 @@ class Machines:
             kill_node(process)
             shutil.rmtree(folder, ignore_errors=True)
 
+    @contextmanager
+    def hook(self) -> Iterator[None]:
+        """What a head on Kubernetes is told beside its start, with what its container knows."""
+        env = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_ADDRESS": f"127.0.0.1:{self.gcs}",
+            "WONDER_STORAGE": self._local("/mnt/wonder/storage"),
+        }
+        command = HOOK[-1].replace("/tmp/", f"{self.home}/")
+        process = subprocess.Popen(["bash", "-c", command], env=self.env | env, cwd=self.home, start_new_session=True)
+        try:
+            assert process.wait(10) == 0  # it leaves its work to a process in the background
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
     def _local(self, command: str) -> str:
         for there, here in self._here.items():
             command = command.replace(there, here)
         return command
 
 
-def test_its_commands_make_a_cluster_that_runs_a_workflow(tmp_path: Path) -> None:
+def test_its_commands_make_a_cluster_that_runs_a_workflow(tmp_path: Path, wait_until: WaitUntil) -> None:
     machines = Machines(tmp_path, tmp_path / "disk")
     for command in CONFIG["setup_commands"] + CONFIG["head_setup_commands"]:
         if "pip install" not in command:
@@ -96,7 +117,10 @@ def test_its_commands_make_a_cluster_that_runs_a_workflow(tmp_path: Path) -> Non
     (tmp_path / "flow.py").write_text(FLOW)
     url, up = f"http://127.0.0.1:{machines.dashboard}", CONFIG["head_start_ray_commands"][-1]
     head = machines.node(CONFIG["head_start_ray_commands"], f"--dashboard-port={machines.dashboard}", "--num-cpus=0")
-    with head, machines.node(CONFIG["worker_start_ray_commands"], "--num-cpus=2"):
+    with machines.hook(), head, machines.node(CONFIG["worker_start_ray_commands"], "--num-cpus=2"):
+        wait_until(
+            lambda: machines.run(". ~/wonder.env; wonder status").returncode == 0, 60, what="the hook to make the services"
+        )
         made = machines.run(f"{up} --json")
         assert made.returncode == 0, made.stderr
         assert json.loads(made.stdout)["storage"] == f"{tmp_path}/disk/storage"
