@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wonder_ray.errors import StorageError
-from wonder_ray.logs.files import COLUMNS, LogFile, list_files, name_of, remove_file
+from wonder_ray.logs.files import COLUMNS, LogFile, list_files, name_of, remove_file, remove_orphans
 from wonder_ray.logs.lines import read_all
 from wonder_ray.logs.record import LogLine
 
@@ -76,6 +76,7 @@ def archive_old(storage: Path | str, *, before: str, stopping: Callable[[], bool
         done.busy = True
         return done
     try:
+        remove_orphans(folder, before)
         for file in list_files(folder):
             if file.date >= before or stopping():
                 break

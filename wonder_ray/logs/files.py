@@ -19,8 +19,9 @@ from wonder_ray.logs.record import LogLine
 if TYPE_CHECKING:
     import apsw
 
-_FILE_NAME = re.compile(r"(?P<instance>.+)-(?P<date>\d{4}-\d{2}-\d{2})-(?P<n>\d{1,9})(?P<suffix>\.[a-z]+)")
+_FILE_NAME = re.compile(r"(?P<instance>.+)-(?P<date>\d{4}-\d{2}-\d{2})-(?P<n>\d{1,9})(?P<suffix>\.[a-z-]+)")
 _SUFFIX = ".sqlite"
+_COMPANIONS = ("-wal", "-shm")
 _WAL_BUG_FIRST, _WAL_BUG_LAST = (3, 7, 0), (3, 51, 2)
 
 COLUMNS: tuple[str, ...] = LogLine.__struct_fields__
@@ -80,8 +81,16 @@ def name_of(file: LogFile) -> str:
 
 def remove_file(file: LogFile) -> None:
     """Remove a complete file, with what SQLite may have left beside it."""
-    for suffix in ("-wal", "-shm", ""):  # the file last: after a crash it is found again
+    for suffix in ("", *_COMPANIONS):  # the file first: without its write-ahead log it would have fewer lines
         Path(file.path + suffix).unlink(missing_ok=True)
+
+
+def remove_orphans(folder: Path, before: str) -> None:
+    """Remove what a crash in `remove_file` has left of files of days before a date."""
+    for suffix in _COMPANIONS:
+        for file in list_files(folder, _SUFFIX + suffix):
+            if file.date < before and not Path(file.path.removesuffix(suffix)).exists():
+                Path(file.path).unlink(missing_ok=True)
 
 
 def utc_date(now_us: int) -> str:
