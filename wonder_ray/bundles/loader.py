@@ -7,16 +7,15 @@
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import shutil
 import tempfile
-import zipfile
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wonder_ray.bundles import pickling
+from wonder_ray.bundles.archive import extract
 from wonder_ray.bundles.imports import ImportSpace, import_space, is_from
 from wonder_ray.bundles.manifest import MANIFEST_NAME, Manifest, decode_manifest, python_version
 from wonder_ray.bundles.store import BundleStore
@@ -24,8 +23,6 @@ from wonder_ray.errors import CodeBundleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_EXTRACTED_BYTES_MAX = 256 * 1024 * 1024
 
 
 class LoadedBundle:
@@ -192,7 +189,7 @@ def _extracted(store: BundleStore, sha256: str, cache_folder: Path) -> Path:
     cache_folder.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{sha256[:12]}-", dir=cache_folder))
     try:
-        _extract(data, aside / "new", sha256)
+        extract(data, aside / "new", sha256)
         if final.exists() and not _is_whole(final, sha256):  # a cleaner of temporary files has been here
             final.rename(aside / "damaged")
         try:
@@ -213,21 +210,3 @@ def _is_whole(folder: Path, sha256: str) -> bool:
         return all((folder / name).stat().st_size == size for name, size in manifest.files.items())
     except (OSError, CodeBundleError):
         return False
-
-
-def _extract(data: bytes, folder: Path, sha256: str) -> None:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = archive.infolist()
-            if sum(info.file_size for info in infos) > _EXTRACTED_BYTES_MAX:
-                raise CodeBundleError(
-                    f"code bundle {sha256[:12]} would take over {_EXTRACTED_BYTES_MAX:,} bytes on disk: refused"
-                )
-            for info in infos:
-                path = PurePosixPath(info.filename)
-                if path.is_absolute() or ".." in path.parts or "\\" in info.filename:
-                    raise CodeBundleError(f"code bundle {sha256[:12]} holds the path {info.filename!r}: refused")
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / path).write_bytes(archive.read(info))
-    except zipfile.BadZipFile as error:
-        raise CodeBundleError(f"code bundle {sha256[:12]} is no archive: {error}") from None

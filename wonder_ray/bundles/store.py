@@ -12,16 +12,17 @@ import hashlib
 import os
 import re
 import tempfile
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wonder_ray.bundles.manifest import MANIFEST_NAME, Manifest, decode_manifest
+from wonder_ray.bundles.archive import manifest_of
 from wonder_ray.errors import CodeBundleError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from wonder_ray.bundles.manifest import Manifest
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -70,11 +71,7 @@ class BundleStore:
 
     def manifest(self, sha256: str) -> Manifest | None:
         """What a stored bundle says about itself; None when it is not here, or is no bundle."""
-        try:
-            with zipfile.ZipFile(self.path(sha256)) as archive:
-                return decode_manifest(archive.read(MANIFEST_NAME), sha256)
-        except (FileNotFoundError, zipfile.BadZipFile, KeyError):
-            return None
+        return manifest_of(self.path(sha256), sha256)
 
 
 def _folder(storage: str) -> Path:
