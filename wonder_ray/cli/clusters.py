@@ -11,7 +11,7 @@ import typer
 
 from wonder_ray.cli.carrying import RAY_ADDRESS, send_token_at_hand
 from wonder_ray.cli.options import AsJson, Storage
-from wonder_ray.cli.output import print_json, safe, when
+from wonder_ray.cli.output import counted, print_json, safe, when
 from wonder_ray.errors import WonderError
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ def _tell(found: dict[str, Any], *, json: bool) -> None:
         typer.echo(f"  {each['service']:<10} {safe(each['health'], 100)}{f'  {where}, {since}' if each['pid'] else ''}")
     if found["http"] is not None:
         http = found["http"]
-        typer.echo(f"  {'http':<10} {safe(http['health'], 100)}  {http['url']}, {http['replicas']} replicas")
+        typer.echo(f"  {'http':<10} {safe(http['health'], 100)}  {http['url']}, {counted(http['replicas'], 'replica')}")
     if found["live_runs"] is None:
         typer.echo("  live runs: unknown, the registry does not tell")
     else:
-        typer.echo(f"  {len(found['live_runs'])} live runs")
+        typer.echo(f"  {counted(len(found['live_runs']), 'live run')}")
     for run in found["live_runs"] or ():
         mark = "" if run["coordinator"] else "  (no coordinator)"
         typer.echo(f"    {run['run_id']}  {run['status']:<10}  {safe(run['workflow_name'])}{mark}")

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from wonder_ray.cli.options import AsJson, WorkflowName
-from wonder_ray.cli.output import print_json, safe
+from wonder_ray.cli.output import counted, print_json, safe
 from wonder_ray.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def _print_soundness(result: Soundness) -> None:
             typer.echo(f"{word}: {safe(problem.message)}")
             for number, step in enumerate(problem.example, 1):
                 typer.echo(f"  {number:>3}. {safe(step)}")
-    count = f"{len(result.problems)} problems, " if result.problems else ""
-    seen = result.reason or f"{result.states:,} states"
+    count = f"{counted(len(result.problems), 'problem')}, " if result.problems else ""
+    seen = result.reason or counted(result.states, "state")
     typer.echo(f"{result.workflow}: {result.verdict} ({count}{seen})")
 
 

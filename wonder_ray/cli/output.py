@@ -51,6 +51,15 @@ def short(value: Any, chars_max: int = 200) -> str:
     return safe(json_text(value), chars_max)
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "live run"), counted(1_200, "event")
+    ('1 live run', '1,200 events')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def when(us: int | None) -> str:
     """A time as people read it, UTC.
 
