@@ -91,7 +91,7 @@ ARROWS: Final = {
     "interop": BASE | AUTHORING | {"definitions"},  # other formats become definitions
     "reading": BASE | MODEL | SERVICES | {"analytics", "planning", "replay"},  # what a storage folder tells without a cluster
     # The client without Ray.
-    "remote": BASE | MODEL | SERVICES | AUTHORING | {"analytics", "coordinator", "given", "planning", "problems", "registration"},
+    "remote": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"coordinator", "given", "planning", "problems", "registration"},
     "http": BASE | MODEL | SERVICES | AUTHORING | LOOKING | {"__init__", "client", "confined", "interop", "planning", "problems"},
     "cli": BASE | MODEL | SERVICES | AUTHORING | LOOKING | DRIVING,
     "examples": BASE | MODEL | SERVICES | AUTHORING | {"__init__", "analytics", "cli", "client", "interop"},

@@ -28,6 +28,7 @@ BODIES: dict[str, Any] = {
     "/v1/runs/{run}/updates": {"changes": {"state.x": 1}},
     "/v1/runs/{run}/forks": {},
     "/v1/runs/{run}/query": {"expression": "1"},
+    "/v1/runs/{run}/replay": None,
     "/v1/runs/{run}/restarts": {"node": "ask"},
     "/v1/runs/{run}/groups/complete": {"group": "pages"},
     "/v1/runs/{run}/groups/close": {"group": "pages"},
@@ -71,7 +72,7 @@ def scope_of(method: str, path: str) -> str:
         return "secrets:read" if method == "GET" else "secrets:write"
     if path.startswith("/v1/definitions"):
         return "definitions:write" if method == "POST" else "definitions:read"
-    if last in {"events", "trace", "stream", "sql"} or path.startswith("/v1/reports"):
+    if last in {"events", "trace", "stream", "sql", "replay"} or path.startswith("/v1/reports"):
         return "events:read"
     if last == "logs":  # of a run, or across runs
         return "logs:read"
@@ -108,7 +109,7 @@ def refused(answer: Any, status: int) -> None:
 
 
 def test_the_list_of_endpoints_is_whole() -> None:
-    assert len(ENDPOINTS) == 46
+    assert len(ENDPOINTS) == 47
     assert {path for method, path in ENDPOINTS if method in WITH_BODY} == set(BODIES)
     assert set(ENDPOINTS) >= EVERYWHERE
 
@@ -179,8 +180,11 @@ def test_its_scope_alone_is_enough(shared: tuple[Api, str, str], endpoint: tuple
         with suppress(ConflictError):
             api.resources.create_project("approval")
     answer = ask(api, endpoint, run, api.new_key(scope_of(*endpoint), workspace=workspace_of(endpoint)))
-    # It has no groups, and the workspace is not empty.
-    refused_by_what_is_there = {409} if endpoint[1].startswith(UNDER_GROUPS) or endpoint == REMOVE_WORKSPACE else set()
+    # It has no groups and no history in files, and the workspace is not empty.
+    no_history = {422} if endpoint[1].endswith("/replay") else set()
+    refused_by_what_is_there = (
+        no_history | {409} if endpoint[1].startswith(UNDER_GROUPS) or endpoint == REMOVE_WORKSPACE else no_history
+    )
     assert answer.status_code in {200, 201, 202} | refused_by_what_is_there, answer.text
 
 

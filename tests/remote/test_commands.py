@@ -9,12 +9,16 @@ import pytest
 
 from tests.analytics.histories import Measured, crawl, flaky_fetch, run_id, store
 from tests.cli.conftest import invoke
+from tests.cli.prepared import COMPLETED, OPEN, QUEUED, prepare
 from tests.http.world import Api, approval
 from tests.remote.carrying import InProcess
 from wonder_ray.cli.reaching import SPEAKING
 from wonder_ray.definitions.files import dump_definition
+from wonder_ray.http import backend
 from wonder_ray.logs.record import LogLine
 from wonder_ray.logs.store import LogStore
+from wonder_ray.planning import router
+from wonder_ray.reading.replaying import verdict_of
 from wonder_ray.remote import client as remote
 from wonder_ray.storage.layout import Layout
 
@@ -28,6 +32,11 @@ URL = "http://test:8000"
 
 @pytest.fixture
 def api(storage: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
+    return served(storage, monkeypatch)
+
+
+def served(storage: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """The API of a storage folder, which commands reach at `URL`."""
     api = Api(storage)
     monkeypatch.setattr(remote, "UrlTransport", lambda url: {URL: InProcess(api)}[url])
     monkeypatch.setenv("WONDER_API_KEY", api.key)
@@ -118,6 +127,24 @@ def test_reports_and_sql_print_what_the_storage_folder_gives(api: Api, storage: 
     assert (refused.code, refused.err) == (2, here.err)
 
 
+def test_a_replay_says_what_it_says_where_the_storage_folder_is(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(storage)
+    served(storage, monkeypatch)
+    for run, options in ((COMPLETED, []), (OPEN, ["--json"])):
+        here = invoke("replay", run, *options, "--storage", storage)
+        there = wonder("replay", run, *options)
+        assert (there.code, there.out, there.err) == (0, here.out, "")
+    early, here = wonder("replay", QUEUED), invoke("replay", QUEUED, "--storage", storage)
+    assert (early.code, early.err) == (2, here.err)
+    # What is done in another process is done here now, so that planners can be changed.
+    monkeypatch.setattr(backend, "run_confined", lambda _entry, asked, _bounds: verdict_of(asked))
+    monkeypatch.setattr(router, "output_writes", lambda *given: ())
+    for options in ([], ["--json"]):
+        here = invoke("replay", COMPLETED, *options, "--storage", storage)
+        there = wonder("replay", COMPLETED, *options)
+        assert (there.code, there.out, "output_applied" in there.out) == (1, here.out, True)
+
+
 def test_forks_and_restarts_are_begun(api: Api) -> None:
     run_id = api.start()
     api.call("POST", f"/v1/runs/{run_id}/answers", {"gate": "ask", "answer": "yes"})
@@ -168,7 +195,7 @@ def test_who_has_no_key_is_told_so(api: Api, monkeypatch: pytest.MonkeyPatch) ->
     assert "WONDER_API_KEY" in refused.err
 
 
-@pytest.mark.parametrize("command", [["status"], ["validate", "x"], ["replay", "latest"]])
+@pytest.mark.parametrize("command", [["status"], ["validate", "x"]])
 def test_what_is_not_over_http_says_so(command: list[str]) -> None:
     refused = invoke("--server", URL, *command)
     assert refused.code == 2

@@ -1,4 +1,4 @@
-"""`wonder events`, `wonder trace` and `wonder replay`: what happened in a run, from the storage folder alone."""
+"""`wonder events`, `wonder trace` and `wonder replay`: what happened in a run, from the storage folder or over HTTP."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def replay(run: Ref, json: AsJson = False, storage: Storage = None) -> None:
     Its stored state must be what its events fold to. Exit code 1 when something comes out differently: then a run like it may not
     go on as it began after an upgrade (or its records were changed).
     """
-    from wonder_ray.reading import Reader
-
-    found = Reader(storage).replay(run)
+    found = open_reader(storage).replay(run)
     if json:
         print_json({"equal": found.equal} | msgspec.to_builtins(found))
     else:

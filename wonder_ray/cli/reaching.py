@@ -20,7 +20,7 @@ SPEAKING: Final = frozenset(
     {
         "run", "resume", "gates", "answer", "signal", "update", "pause", "cancel", "complete-group", "close-group", "add-members",
         "fork", "restart-from", "runs", "show", "state", "query", "events", "trace", "logs",
-        "sql", "report", "workspace", "project", "key", "secret",
+        "replay", "sql", "report", "workspace", "project", "key", "secret",
     }
 )  # fmt: skip
 """The commands that speak to a server."""

@@ -213,6 +213,19 @@ class Table(_View):
     rows: Annotated[list[dict[str, Any]], Field(examples=[[{"node_id": "train", "attempts": 12}]])]
 
 
+class Verdict(_View):
+    """What came of a replay."""
+
+    equal: Annotated[bool, Field(description="Whether everything came out as recorded.")]
+    run_id: Annotated[str, Field(examples=[RUN_EXAMPLE])]
+    turns: int
+    events: int
+    differences: Annotated[list[dict[str, Any]], Field(description="One per turn that differs: what was recorded, and replayed.")]
+    state: Annotated[
+        list[str] | None, Field(description="Where the stored state differs from what the events fold to; null without one.")
+    ]
+
+
 class Gates(_View):
     """The gates that wait for an answer."""
 

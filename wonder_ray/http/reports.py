@@ -1,4 +1,4 @@
-"""Reports and SQL over HTTP: questions about all runs at once, each answered in a process of its own with bounds on all it takes.
+"""Reports, SQL and replays over HTTP: questions about whole histories, each answered in a process with bounds on all it takes.
 
 A report sees the rows of one workspace and no others. SQL sees those of all workspaces, and so wants an API key for all of them.
 """
@@ -16,9 +16,12 @@ from wonder_ray.analytics.answering import ENTRY, MEMORY_BYTES, Asked
 from wonder_ray.analytics.events import SECONDS_MAX
 from wonder_ray.confined import Bounds
 from wonder_ray.http import models
-from wonder_ray.http.access import ReadEventsAll, ReadEventsAny, WideCaller
+from wonder_ray.http.access import ReadEvents, ReadEventsAll, ReadEventsAny, WideCaller
+from wonder_ray.http.runs import Ref
+from wonder_ray.reading import replaying
+from wonder_ray.reading.replaying import Recorded
 
-router = APIRouter(prefix="/v1", tags=["history of all runs"])
+router = APIRouter(prefix="/v1", tags=["analysis"])
 ARROW: Final = "application/vnd.apache.arrow.stream"
 ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": models.Table, "content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}
@@ -68,6 +71,18 @@ def sql(caller: ReadEventsAll, body: SqlBody, accept: Accept = None) -> Response
     50,000 rows.
     """
     return _told(caller, Asked(storage="", **body.model_dump()), accept)
+
+
+@router.post("/runs/{run}/replay", summary="Replay a run", response_model=models.Verdict)
+def replay(caller: ReadEvents, run: Ref) -> Response:
+    """Whether today's planners make the recorded events of its facts, and its stored state is what they fold to."""
+    record = caller.backend.record(run, caller.workspace_id)
+    found = caller.backend.call(
+        "resources", "get_definition", record.workflow_name, record.workflow_version, workspace_id=record.workspace_id
+    )
+    recorded = Recorded(storage=str(caller.backend.storage), run=record, definition=found.definition)
+    bounds = Bounds(seconds=replaying.SECONDS_MAX, memory_bytes=replaying.MEMORY_BYTES)
+    return Response(caller.backend.ask_history(replaying.ENTRY, recorded.packed(), bounds), media_type="application/json")
 
 
 def _told(caller: WideCaller, asked: Asked, accept: str | None) -> Response:

@@ -243,9 +243,13 @@ class Reader:
             HistoryConflictError: Its history has a gap: retention has removed a part.
             DefinitionError: The version of its workflow is not known here.
         """
+        record = self.record(ref)
+        return self.replay_of(record, self._graph(record))
+
+    def replay_of(self, record: RunRecord, graph: Graph) -> Replay:
+        """The same for a run that is known, without the registry; `graph` is that of its definition."""
         from wonder_ray.replay import replay
 
-        record = self.record(ref)
         live = self.coordinator(record.run_id) is not None
         rows = [row.as_dict() for row in self._events(record)]
         if not rows:
@@ -254,7 +258,7 @@ class Reader:
         if rows[0]["sequence_number"] != 1:
             msg = f"run {record.run_id} has events from {rows[0]['sequence_number']} on: retention has removed its beginning"
             raise HistoryConflictError(msg)
-        replayed = replay(self._graph(record), record.run_id, rows, open_end=live)
+        replayed = replay(graph, record.run_id, rows, open_end=live)
         return msgspec.structs.replace(replayed, state=None if live else self._state_differences(record.run_id, rows))
 
     def _state_differences(self, run_id: str, rows: list[dict[str, Any]]) -> tuple[str, ...] | None:

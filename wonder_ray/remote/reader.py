@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from wonder_ray.errors import WonderError
 from wonder_ray.remote.lines import found_lines
 from wonder_ray.remote.records import run_record, waits
+from wonder_ray.remote.runs import RemoteRun
 from wonder_ray.state import TERMINAL_RUN, RunStatus
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from wonder_ray.logs.record import LogLine
     from wonder_ray.planning.queries import Waiting
     from wonder_ray.remote.client import Place, RemoteClient
+    from wonder_ray.replay import Replay
     from wonder_ray.resources.records import RunRecord
 
 UNFINISHED: Final = tuple(str(status) for status in RunStatus if status not in TERMINAL_RUN)
@@ -113,6 +115,6 @@ class RemoteReader:
         self.skipped = MappingProxyType({"part of the log": unread} if found.skipped else {})
         return found.lines
 
-    def replay(self, _ref: str) -> NoReturn:
-        """Not over HTTP."""
-        raise WonderError("wonder replay works on a storage folder, not over HTTP")
+    def replay(self, ref: str) -> Replay:
+        """Whether today's planners, as the server has them, make the recorded events of a run's facts."""
+        return RemoteRun(self._client, ref).replay()

@@ -6,6 +6,8 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
+
 from wonder_ray.clock import SystemClock
 from wonder_ray.errors import CommandRefusedError
 from wonder_ray.given import as_json
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from wonder_ray.events.query import EventRow, TraceRow
     from wonder_ray.planning.queries import Waiting
     from wonder_ray.remote.client import RemoteClient
+    from wonder_ray.replay import Replay
     from wonder_ray.resources.records import RunRecord
 
 LOOK_SECONDS: Final = 0.1
@@ -125,6 +128,12 @@ class RemoteRun:
     def gates(self) -> list[Waiting]:
         """The gates that wait for an answer."""
         return waits(self._api.get(f"{self._path}/gates")["gates"])
+
+    def replay(self) -> Replay:
+        """Whether the server's planners make the recorded events of its facts."""
+        from wonder_ray.replay import Replay
+
+        return msgspec.convert(self._api.post(f"{self._path}/replay"), Replay)
 
     def _pages(self, what: str, after: int) -> Iterator[dict[str, Any]]:
         while rows := self._api.get(f"{self._path}/{what}", after=after, limit=ROWS)["rows"]:
