@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import ExitStack, redirect_stdout
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -19,8 +20,6 @@ from wonder_ray.cli.output import print_json, safe
 from wonder_ray.errors import WonderError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from wonder_ray.http.serving import Serving
 
 LOOK_SECONDS: Final = 0.5
@@ -66,7 +65,8 @@ def serve(
     _need_serve()
     from wonder_ray.http.serving import Serving
 
-    wanted = Serving(host=host, port=port, replicas=replicas, certificate=tls_cert, private_key=tls_key)
+    certificate, private_key = (None if path is None else str(Path(path).absolute()) for path in (tls_cert, tls_key))
+    wanted = Serving(host=host, port=port, replicas=replicas, certificate=certificate, private_key=private_key)
     _serve(wanted, where, storage, json=json)
 
 

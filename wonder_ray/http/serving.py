@@ -18,6 +18,7 @@ from wonder_ray.client import Client
 from wonder_ray.errors import ServiceUnavailableError, WonderError
 from wonder_ray.http.app import create_app
 from wonder_ray.http.backend import Backend
+from wonder_ray.http.certificates import why_unusable
 from wonder_ray.logs.actor import remote_sender
 from wonder_ray.logs.client import LogClient
 from wonder_ray.storage.layout import Layout
@@ -32,6 +33,8 @@ REQUESTS_MAX: Final = 1_000
 HEALTH_SECONDS: Final = 5.0
 GRACE_SECONDS: Final = 2.0
 """For requests under way when a replica is ended; streams are cut, and their readers go on elsewhere."""
+CHECK_SECONDS: Final = 60.0
+_HEAD: Final = "node:__internal_head__"
 _EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - told from others, not listened at
 
 
@@ -65,10 +68,11 @@ def deploy(client: Client, wanted: Serving) -> dict[str, Any]:
     The replicas live on the node of the services, whose storage folder holds the log.
 
     Raises:
-        WonderError: Ray Serve listens elsewhere on this cluster already, or the port is taken.
+        WonderError: Ray Serve listens elsewhere on this cluster already, the port is taken, or the certificate cannot be used.
         ServiceUnavailableError: It does not come up.
     """
     _be_quiet()
+    _check_certificate(wanted)
     secure = {"ssl_certfile": wanted.certificate, "ssl_keyfile": wanted.private_key} if wanted.certificate else {}
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": wanted.host, "port": wanted.port, **secure})
@@ -143,6 +147,16 @@ def _client() -> Any:
     from ray.serve.context import _get_global_client
 
     return _get_global_client()
+
+
+def _check_certificate(wanted: Serving) -> None:
+    """Raise where the head node, on which Serve listens, has no usable certificate."""
+    if wanted.certificate is None:
+        return
+    on_head: Any = ray.remote(num_cpus=0, resources={_HEAD: 0.001})(why_unusable)
+    wrong = ray.get(on_head.remote(wanted.certificate, wanted.private_key), timeout=CHECK_SECONDS)
+    if wrong is not None:
+        raise WonderError(f"the API cannot be served at {wanted.url}: {wrong}, on the head node")
 
 
 def _check_place(wanted: Serving) -> None:

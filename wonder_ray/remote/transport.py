@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import urllib3
 
-from wonder_ray.errors import PayloadError
+from wonder_ray.errors import PayloadError, WonderError
 from wonder_ray.values import decode
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ ANSWER_SECONDS: Final = 120.0
 """More than a server takes to say that it was too slow."""
 
 
+AUTHORITIES: Final = "SSL_CERT_FILE"
+"""The environment variable of OpenSSL that names who is trusted, instead of those that the system trusts."""
 _EMPTY: Final = frozenset({204, 304})
 
 
@@ -71,6 +75,9 @@ class UrlTransport:
 
     Args:
         url: `http://host:port` or `https://...`; may have a path, under which the API lies.
+
+    Raises:
+        WonderError: From its methods: the server's certificate is not trusted. It has been told nothing then.
     """
 
     def __init__(self, url: str) -> None:
@@ -83,7 +90,7 @@ class UrlTransport:
         try:
             found = self._request(request, preload_content=True)
         except urllib3.exceptions.HTTPError as error:
-            raise _lost(error) from error
+            raise self._lost(error) from error
         answer = Answer(found.status, _headers(found), found.data)
         if not _is_whole(answer):
             raise LostError(f"the answer ({answer.status}) was cut off", sent=True)
@@ -95,8 +102,22 @@ class UrlTransport:
             found = self._request(request, preload_content=False)
             answer = Answer(found.status, _headers(found), b"" if found.status == OK else found.read())
         except urllib3.exceptions.HTTPError as error:
-            raise _lost(error) from error
+            raise self._lost(error) from error
         return Streaming(answer, _lines(found))
+
+    def _lost(self, error: Exception) -> LostError | WonderError:
+        """What to raise: another try makes no server trusted."""
+        if not isinstance(error, urllib3.exceptions.SSLError):
+            return _lost(error)
+        host = urlsplit(self._url).netloc
+        if isinstance(found := error.args[0], ssl.SSLCertVerificationError):
+            return WonderError(
+                f"the certificate of {host} is not trusted ({found.verify_message}): where a private authority has signed it, "
+                f"name that authority's certificate (PEM) in {AUTHORITIES}"
+            )
+        if "WRONG_VERSION_NUMBER" in str(found) or "RECORD_LAYER_FAILURE" in str(found):
+            return WonderError(f"{host} speaks no TLS: is it http://{host}? Then API keys travel unencrypted")
+        return _lost(error)
 
     def _request(self, request: Request, *, preload_content: bool) -> Any:
         return self._pool.request(
