@@ -74,6 +74,28 @@ def test_a_repetition_by_key_holds_even_if_the_latest_version_would_refuse_it(se
     service.start_run(StartRequest(workflow_name="crawl", workflow_version=run.workflow_version, input=GOOD))
 
 
+def test_a_run_has_the_version_that_its_input_was_checked_against(
+    service: ResourcesService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer one that comes in between may refuse the input."""
+    first = service.put_definition(b'{"name":"moving","nodes":[],"input":{"required":["old"]}}')
+    create = service._store.create_run
+
+    def overtaken(request: StartRequest, **given: Any) -> Any:
+        service.put_definition(b'{"name":"moving","nodes":[],"input":{"required":["new"]}}')
+        return create(request, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service._store, "create_run", overtaken)
+        run, _ = service.start_run(StartRequest(workflow_name="moving", input=b'{"old":1}', key="k"))
+    assert run.workflow_version == first
+    for version in (None, "latest", first):
+        again = service.start_run(StartRequest(workflow_name="moving", input=b'{"old":1}', key="k", workflow_version=version))
+        assert again == (run, False)
+    with pytest.raises(InputError):
+        service.start_run(StartRequest(workflow_name="moving", input=b'{"old":1}'))
+
+
 def test_a_repetition_by_run_id_holds_even_if_the_latest_version_would_refuse_it(service: ResourcesService) -> None:
     """A parent repeats the start of its child after a crash, by name and id."""
     request = StartRequest(workflow_name="crawl", workflow_version="latest", input=GOOD, run_id=f"run_{1:012x}_{1:016x}", depth=1)

@@ -115,12 +115,15 @@ def started_before(connection: Connection, request: StartRequest) -> RunRecord |
     return None
 
 
-def create_run(connection: Connection, request: StartRequest, run_id: str, now_us: int) -> tuple[RunRecord, bool]:
-    """Create a queued run, or find the one that this request created before; and whether it is new."""
+def create_run(
+    connection: Connection, request: StartRequest, run_id: str, now_us: int, version: str | None = None
+) -> tuple[RunRecord, bool]:
+    """Create a queued run of this version, or find the one that the request created before; and whether it is new."""
     if found := started_before(connection, request):
         return found, False
     need_project(connection, request.workspace_id, request.project_id)
-    version = find_version(connection, request.workspace_id, request.workflow_name, request.workflow_version)
+    pinned = version or request.workflow_version
+    version = find_version(connection, request.workspace_id, request.workflow_name, pinned)
     run = RunRecord(
         run_id=run_id,
         workspace_id=request.workspace_id,

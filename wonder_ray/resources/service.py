@@ -194,27 +194,29 @@ class ResourcesService(Administration):
             if found := self._store.started_before(request):
                 # Before the schema: a repetition holds even if a newer version would refuse the input.
                 return found, False
-            self._input_schema(request).check(value)
-            run, created = self._store.create_run(request)
+            schema, version = self._input_schema(request)
+            schema.check(value)
+            run, created = self._store.create_run(request, version=version)
             if created:
                 where = {"trace_id": run.run_id, "workspace_id": run.workspace_id, "project_id": run.project_id}
                 self._log.done("run_created", f"run of {run.workflow_name!r} queued", version=run.workflow_version, **where)
             return run, created
 
-    def _input_schema(self, request: StartRequest) -> InputSchema:
+    def _input_schema(self, request: StartRequest) -> tuple[InputSchema, str]:
+        """What the input has to fit, and of which version: a newer one may come before the run is created."""
         version = request.workflow_version
         if version not in {None, LATEST} and (known := self._known_schema(request, str(version))):
-            return known
+            return known, str(version)
         self._check_reference(request.workspace_id, request.workflow_name, version)
         found = self._store.get_definition(request.workflow_name, version, workspace_id=request.workspace_id)
         if known := self._known_schema(request, found.version):
-            return known
+            return known, found.version
         schema = InputSchema.of(found.name, decode(found.definition).get("input"))
         with self._schemas_lock:
             self._schemas[request.workspace_id, found.version] = schema
             while len(self._schemas) > _SCHEMAS_MAX:
                 self._schemas.popitem(last=False)
-        return schema
+        return schema, found.version
 
     def _known_schema(self, request: StartRequest, version: str) -> InputSchema | None:
         with self._schemas_lock:

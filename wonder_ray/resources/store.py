@@ -122,8 +122,12 @@ class ResourcesStore(Reads):
         """A registered bundle; a `NotFoundError` when it is none."""
         return self._read("get_bundle", lambda c: definitions.find_bundle(c, workspace_id, sha256))
 
-    def create_run(self, request: StartRequest) -> tuple[RunRecord, bool]:
+    def create_run(self, request: StartRequest, *, version: str | None = None) -> tuple[RunRecord, bool]:
         """Create a queued run, or find the one that this request created before; once it returns, the run will happen.
+
+        Args:
+            request: What to start.
+            version: What its `latest` means, where that was looked up before; a repeated request finds its run all the same.
 
         Returns:
             The run, and whether it is new.
@@ -135,7 +139,7 @@ class ResourcesStore(Reads):
         """
         now_us = self._clock.now_us()
         run_id = check_run_id(request.run_id) if request.run_id else new_run_id(now_us)
-        return self._write("create_run", lambda c: runs.create_run(c, request, run_id, now_us))
+        return self._write("create_run", lambda c: runs.create_run(c, request, run_id, now_us, version))
 
     def started_before(self, request: StartRequest) -> RunRecord | None:
         """The run that this request has created already, if it has; a `KeyConflictError` as from `create_run`."""
