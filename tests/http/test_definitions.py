@@ -29,6 +29,18 @@ def test_a_definition_is_registered_and_shown(api: Api) -> None:
     assert api.call("GET", "/v1/definitions/shop", key=api.new_key("admin", workspace="other")).status_code == 404
 
 
+def test_a_definition_is_removed_while_no_run_has_it(api: Api) -> None:
+    made = api.call("POST", "/v1/definitions", work()).json()
+    assert api.call("DELETE", "/v1/definitions/shop", key=api.new_key("admin", workspace="other")).status_code == 404
+    assert api.call("DELETE", f"/v1/definitions/shop?version={'0' * 64}").status_code == 404
+    removed = api.call("DELETE", f"/v1/definitions/shop?version={made['version']}")
+    assert (removed.status_code, removed.json()) == (200, {"name": "shop", "versions": [made["version"]]})
+    assert api.call("GET", "/v1/definitions/shop").status_code == 404
+    assert api.call("POST", "/v1/runs", {"workflow": "approval", "input": {"amount": 5}}).status_code in {200, 201, 202}
+    assert api.call("DELETE", "/v1/definitions/approval").status_code == 409
+    assert api.call("GET", "/v1/definitions/approval").status_code == 200
+
+
 def test_one_without_code_is_registered(api: Api) -> None:
     assert api.call("POST", "/v1/definitions", approval().to_json()).status_code == 201
 

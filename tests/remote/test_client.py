@@ -68,6 +68,16 @@ def test_it_administers_with_every_method_that_is_not_of_the_services_themselves
     assert {name for name in theirs if ours[name] != theirs[name]} == set()
 
 
+def test_a_definition_is_removed(api: Api, client: RemoteClient) -> None:
+    admin = client.admin
+    version = api.resources.put_definition(b'{"name":"unused","nodes":[]}')
+    with pytest.raises(NotFoundError):
+        admin.delete_definition("unused", version="0" * 64)
+    assert admin.delete_definition("unused", version=version) == [version]
+    with pytest.raises(NotFoundError):
+        admin.delete_definition("unused")
+
+
 def test_a_run_is_started_looked_at_and_told_things(api: Api, client: RemoteClient) -> None:
     run = started(api, client, key="monday", labels={"team": "x"})
     assert client.run("latest").id == client.start("approval", {"amount": 5}, key="monday").id == run.id

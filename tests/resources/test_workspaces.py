@@ -126,6 +126,52 @@ def test_what_is_in_use_stays(service: ResourcesService) -> None:
         service.delete_workspace("keys")
 
 
+def test_api_keys_that_have_ended_go_with_their_workspace(service: ResourcesService, clock: SimulatedClock) -> None:
+    service.create_workspace("keys")
+    revoked = service.create_api_key("revoked", ("admin",), workspace_id="keys")
+    good = service.create_api_key("good", ("admin",), workspace_id="keys", expires_us=clock.now_us() + 5_000_000)
+    service.revoke_api_key(revoked.record.key_id)
+    with pytest.raises(ConflictError, match="1 API keys"):
+        service.delete_workspace("keys")
+    assert len(service.list_api_keys(workspace_id="keys")) == 2  # nothing was removed
+    clock.advance(seconds=6)
+    service.delete_workspace("keys")
+    with pytest.raises(NotFoundError):
+        service.get_api_key(good.record.key_id)
+
+
+def test_a_definition_that_no_run_has_is_removed(service: ResourcesService, log: Lines) -> None:
+    first, second = (service.put_definition(b'{"name":"crawl","nodes":[],"n":%d}' % n) for n in (1, 2))
+    start(service, workflow_version=first)
+    for version in (None, first):
+        with pytest.raises(ConflictError, match="has 1 runs, which keep it"):
+            service.delete_definition("crawl", version=version)
+    with pytest.raises(DefinitionError, match="not registered"):
+        service.delete_definition("crawl", version="0" * 64)
+    with pytest.raises(DefinitionError, match="not registered"):
+        service.delete_definition("nobody")
+    log.lines.clear()
+    assert service.delete_definition("crawl", version="latest") == [second]
+    assert [(kind, fields["versions"]) for _, kind, _, fields in log.lines] == [("definition_deleted", [second])]
+    assert [each.version for each in service.list_definitions(name="crawl").definitions] == [first]
+    assert service.get_run(start(service)).workflow_version == first
+    service.create_workspace("team")
+    for number in range(3):
+        service.put_definition(b'{"name":"crawl","nodes":[],"n":%d}' % number, workspace_id="team")
+    assert len(service.delete_definition("crawl", workspace_id="team")) == 3
+    service.delete_workspace("team")
+
+
+def test_a_bundle_goes_with_the_last_definition_that_names_it(service: ResourcesService, bundle: BundleContent) -> None:
+    for name in (b"one", b"two"):
+        service.put_definition(b'{"name":"%s","nodes":[],"bundle":"%s"}' % (name, b"b" * 64))
+    service.delete_definition("one")
+    assert service.get_bundle("b" * 64).content == bundle
+    service.delete_definition("two")
+    with pytest.raises(NotFoundError):
+        service.get_bundle("b" * 64)
+
+
 def test_a_run_needs_a_project_that_exists(service: ResourcesService, log: Lines) -> None:
     service.put_definition(FLOW)
     with pytest.raises(NotFoundError, match="no project 'gone'"):

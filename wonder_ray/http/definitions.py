@@ -57,6 +57,16 @@ def show(caller: ReadDefinitions, name: Name, version: Annotated[str | None, Que
     return msgspec.structs.asdict(found) | {"definition": decode(found.definition)}
 
 
+@router.delete("/{name}", summary="Remove a workflow", response_model=models.Removed)
+def remove(caller: WriteDefinitions, name: Name, version: Annotated[str | None, Query(max_length=64)] = None) -> dict[str, Any]:
+    """One version of a workflow, by default all of them; those that a run has stay."""
+    try:
+        found = caller.backend.call("resources", "delete_definition", name, version=version, workspace_id=caller.workspace_id)
+    except DefinitionError as error:
+        raise NotFoundError("definition", str(error)) from None
+    return {"name": name, "versions": found}
+
+
 def _check_code(caller: Caller, definition: dict[str, Any]) -> None:
     """Raise for an action that no registered bundle announces: anything importable could be called by its name else."""
     sha256 = definition.get("bundle")

@@ -251,6 +251,13 @@ class Registered(_View):
     version: str
 
 
+class Removed(_View):
+    """Versions of a workflow that are there no more."""
+
+    name: str
+    versions: list[str]
+
+
 class DefinitionView(Registered):
     """A version of a workflow, with its content."""
 

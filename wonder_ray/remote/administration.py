@@ -65,7 +65,7 @@ class RemoteAdministration:
         return msgspec.convert(told, WorkspaceRecord)
 
     def delete_workspace(self, workspace_id: str) -> None:
-        """Remove a workspace that holds no run, definition, API key or secret."""
+        """Remove a workspace that holds no run, definition, secret, or API key that is still good."""
         self._api.post(f"/v1/workspaces/{segment(workspace_id)}", method="DELETE", repeatable=False)
 
     def create_project(self, project_id: str, *, workspace_id: str = _OF_CONNECTION, description: str = "") -> ProjectRecord:
@@ -89,6 +89,14 @@ class RemoteAdministration:
     def delete_project(self, project_id: str, *, workspace_id: str = _OF_CONNECTION) -> None:
         """Remove a project without runs."""
         self._in(workspace_id).post(f"/v1/projects/{segment(project_id)}", method="DELETE", repeatable=False)
+
+    # --- definitions -----------------------------------------------------------------------------------------------------
+
+    def delete_definition(self, name: str, *, version: str | None = None, workspace_id: str = _OF_CONNECTION) -> list[str]:
+        """Remove a version of a workflow, or all of them, where no run has it; which versions they were."""
+        which = "" if version is None else f"?version={segment(version)}"
+        told = self._in(workspace_id).post(f"/v1/definitions/{segment(name)}{which}", method="DELETE", repeatable=False)
+        return list(told["versions"])
 
     # --- API keys --------------------------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class Administration:
             return changed
 
     def delete_workspace(self, workspace_id: str) -> None:
-        """Remove a workspace that holds no run, definition, API key or secret."""
+        """Remove a workspace that holds no run, definition, secret, or API key that is still good."""
         with self._log.request("delete_workspace", workspace_id=workspace_id):
             self._store.workspaces.delete(check_name(workspace_id, "workspace"))
             self._log.done("workspace_deleted", f"workspace {workspace_id!r}", workspace_id=workspace_id)
@@ -120,6 +120,29 @@ class Administration:
             _check_project(workspace_id, project_id)
             self._store.workspaces.delete_project(workspace_id, project_id)
             self._log.done("project_deleted", f"project {project_id!r}", **where)
+
+    # --- definitions -----------------------------------------------------------------------------------------------------
+
+    def delete_definition(self, name: str, *, version: str | None = None, workspace_id: str = DEFAULT_WORKSPACE) -> list[str]:
+        """Remove a version of a workflow, or all of them, where no run has it: a run keeps its definition.
+
+        Returns:
+            The versions that were removed.
+
+        Raises:
+            DefinitionError: There is none.
+            ConflictError: It has runs.
+        """
+        with self._log.request("delete_definition", workspace_id=workspace_id):
+            check_name(workspace_id, "workspace")
+            check_name(name, "workflow")
+            if version is not None:
+                checks.check_text(version, "a version", checks.KEY_MAX)
+            removed = self._store.delete_definition(name, version, workspace_id=workspace_id)
+            self._log.done(
+                "definition_deleted", f"{len(removed)} versions of workflow {name!r}", workspace_id=workspace_id, versions=removed
+            )
+            return removed
 
     # --- API keys --------------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import bindparam, delete, exists, func, insert, select
 
-from wonder_ray.errors import DefinitionError, NotFoundError, StorageError
+from wonder_ray.errors import ConflictError, DefinitionError, NotFoundError, StorageError
 from wonder_ray.ids import check_name
 from wonder_ray.resources.paging import PAGE_MAX, cut, position
 from wonder_ray.resources.records import (
@@ -19,7 +19,7 @@ from wonder_ray.resources.records import (
     DefinitionRecord,
     DefinitionSummary,
 )
-from wonder_ray.resources.tables import BUNDLES, DEFINITIONS
+from wonder_ray.resources.tables import BUNDLES, DEFINITIONS, RUNS
 from wonder_ray.resources.workspaces import need_workspace
 from wonder_ray.values import canonical, decode
 
@@ -100,6 +100,33 @@ def page_of_definitions(
     size = max(1, min(limit, PAGE_MAX))
     rows, following = cut(connection.execute(query.limit(size + 1)).all(), size)
     return DefinitionPage([DefinitionSummary(**_without_ordinal(row)) for row in rows], following)
+
+
+def delete_definition(connection: Connection, workspace_id: str, name: str, version: str | None) -> list[str]:
+    """Remove a version of a workflow, or all of them, with the bundles that no other names; which versions they were.
+
+    Raises:
+        DefinitionError: There is no such version.
+        ConflictError: A run has one of them: runs keep their definitions.
+    """
+    wanted = (DEFINITIONS.c.workspace_id == workspace_id) & (DEFINITIONS.c.name == name)
+    mine = (RUNS.c.workspace_id == workspace_id) & (RUNS.c.workflow_name == name)
+    if version is not None:
+        found_version = find_version(connection, workspace_id, name, version)
+        wanted &= DEFINITIONS.c.version == found_version
+        mine &= RUNS.c.workflow_version == found_version
+    found = connection.execute(select(DEFINITIONS.c.version, DEFINITIONS.c.bundle).where(wanted)).all()
+    if not found:
+        find_version(connection, workspace_id, name, version)
+    if runs := connection.execute(select(func.count()).select_from(RUNS).where(mine)).scalar_one():
+        which = f"workflow {name!r}" if version is None else f"version {version[:12]} of workflow {name!r}"
+        raise ConflictError(f"{which} has {runs} runs, which keep it: name a version without runs, or leave it")
+    connection.execute(delete(DEFINITIONS).where(wanted))
+    for bundle in {row.bundle for row in found} - {None}:
+        named = (DEFINITIONS.c.workspace_id == workspace_id) & (DEFINITIONS.c.bundle == bundle)
+        unused = ~exists().where(named)
+        connection.execute(delete(BUNDLES).where(BUNDLES.c.workspace_id == workspace_id, BUNDLES.c.sha256 == bundle, unused))
+    return [row.version for row in found]
 
 
 def knows_bundle(connection: Connection, workspace_id: str, sha256: str) -> bool:

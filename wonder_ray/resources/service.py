@@ -5,6 +5,7 @@ Log lines (service `resources`), each after the fact. No line holds an input, an
 | event_type | level | when |
 |---|---|---|
 | `definition_created`, `bundle_created` | info | a version or a code bundle was registered that was not there |
+| `definition_deleted` | info | versions of a workflow were removed |
 | `run_created` | info | a run was created (not: found by its key) |
 | `epoch_taken` | info | a coordinator starts on a run |
 | `workspace_created`, `_updated`, `_deleted`; `project_...` likewise | info | one was |

@@ -111,6 +111,10 @@ class ResourcesStore(Reads):
         row = definitions.definition_row(definition, workspace_id, self._clock.now_us())
         return row["version"], self._write("put_definition", lambda c: definitions.put_definition(c, row))
 
+    def delete_definition(self, name: str, version: str | None = None, *, workspace_id: str = DEFAULT_WORKSPACE) -> list[str]:
+        """Remove a version of a workflow, or all, where no run has it; which versions they were."""
+        return self._write("delete_definition", lambda c: definitions.delete_definition(c, workspace_id, name, version))
+
     def put_bundle(self, sha256: str, content: BundleContent, *, workspace_id: str = DEFAULT_WORKSPACE) -> bool:
         """Register a code bundle, so that definitions may name it; whether it is new."""
         if self._read("put_bundle", lambda c: definitions.knows_bundle(c, workspace_id, sha256)):

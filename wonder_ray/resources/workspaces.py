@@ -30,6 +30,8 @@ _PROJECT: Final = select(PROJECTS).where(
     PROJECTS.c.workspace_id == bindparam("b_workspace"), PROJECTS.c.project_id == bindparam("b_project")
 )
 
+_ENDED: Final = API_KEYS.c.revoked_us.is_not(None) | (API_KEYS.c.expires_us <= bindparam("b_now"))
+
 
 class Workspaces:
     """Creates, changes, lists and removes them."""
@@ -64,12 +66,14 @@ class Workspaces:
         return self._transactions.write("update_workspace", work)
 
     def delete(self, workspace_id: str) -> None:
-        """Remove an empty workspace; a `ConflictError` that says what it holds when it is not."""
+        """Remove an empty workspace, with API keys that have ended; a `ConflictError` that says what it holds when it is not."""
 
         def work(connection: Connection) -> None:
             need_workspace(connection, workspace_id)
             if workspace_id == DEFAULT_WORKSPACE:
                 raise ConflictError(f"workspace {workspace_id!r} is where everything goes by default: it stays")
+            dead = (API_KEYS.c.workspace_id == workspace_id) & _ENDED
+            connection.execute(delete(API_KEYS).where(dead), {"b_now": self._clock.now_us()})
             if held := [f"{n} {what}" for table, what in _HELD if (n := _count(connection, table, workspace_id))]:
                 raise ConflictError(f"workspace {workspace_id!r} is not empty: it has {', '.join(held)}")
             connection.execute(delete(PROJECTS).where(PROJECTS.c.workspace_id == workspace_id))
