@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cli.conftest import invoke
 from tests.cli.prepared import COMPLETED, FAILED, OPEN, QUEUED, Prepared, prepare
+from tests.events.kept import Past, clock_at, date, store
+from tests.logs.test_archive import NOON_US, lines_of
 from wonder_ray import upkeep
 from wonder_ray.clock import SimulatedClock
 from wonder_ray.clock_guard import DAY_US
 from wonder_ray.events.query import EventReader
+from wonder_ray.logs.store import LogStore
 from wonder_ray.resources.records import RunProjection
 from wonder_ray.resources.store import ResourcesStore
 from wonder_ray.settings import Retention
@@ -55,6 +59,33 @@ def test_the_overview_tells_what_is_there(made: Prepared) -> None:
     assert found["deleted_runs"] == {"runs": 0, "refused_rows": 0}
     assert found["retention"]["events_days"] == 90
     assert not any(found["next"].values())
+    on_disk = [path.stat().st_size for path in made.storage.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert 0 < found["bytes"] <= sum(on_disk)
+
+
+def test_a_day_goes_on_the_day_that_the_overview_names(storage: Path) -> None:
+    store(storage, [Past(1, 0, 0), Past(2, 40, 40)], streams=("events", "trace"))
+    old = LogStore(storage / "logs", "node1")
+    old.append(lines_of(0), NOON_US)
+    old.close()
+    layout = Layout(storage)
+    found = upkeep.overview(layout, Retention(), clock=clock_at(2))["datasets"]
+    for name, stream, days in (("events", "events", 90), ("trace_events", "trace", 10)):
+        assert (found[name]["kept_days"], found[name]["oldest_goes"]) == (days, date(days + 1))
+        removed = [
+            [change["date"] for change in upkeep.overview(layout, Retention(), clock=clock_at(day))["next"]["removed"]
+             if change["stream"] == stream]
+            for day in (days, days + 1)
+        ]  # fmt: skip
+        assert removed == [[], [date(0)]]
+    went = dt.date.fromisoformat(found["logs"]["oldest_goes"])
+    for day, gone in ((went - dt.timedelta(days=1), 0), (went, 1)):
+        midnight = dt.datetime.combine(day, dt.time(), dt.UTC)
+        clock = SimulatedClock(round(midnight.timestamp() * 1_000_000))
+        assert len(upkeep.overview(layout, Retention(), clock=clock)["next"]["logs_archived"]) == gone
+    for_ever = Retention(events_days=None, log_archive_days=None)
+    told = upkeep.overview(layout, for_ever, clock=clock_at(2))["datasets"]
+    assert (told["events"]["kept_days"], told["events"]["oldest_goes"]) == (None, None)
 
 
 def test_what_the_overview_announces_is_done(made: Prepared) -> None:
@@ -96,7 +127,9 @@ def test_without_a_registry_nothing_is_removed(made: Prepared) -> None:
 def test_the_command_shows_and_does(made: Prepared) -> None:
     shown = invoke("storage", "--storage", made.storage)
     assert shown.code == 0, shown.err
-    assert f"storage {made.storage}" in shown.out
+    assert f"storage {made.storage}, " in shown.out
+    assert "kept 30 days, then archived (the oldest till 2023-12-15)" in shown.out
+    assert "the services look every 3600 s" in shown.out
     assert "1 completed, 1 failed, 1 queued, 1 running" in shown.out
     assert "1 log files archived: test-2023-11-14-1.sqlite" in shown.out
     assert "since it holds" in shown.out

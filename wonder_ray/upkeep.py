@@ -8,6 +8,7 @@ The services do the same by themselves, each for its own part.
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -41,16 +42,20 @@ def overview(layout: Layout, retention: Retention, *, clock: Clock | None = None
     clock = clock or SystemClock()
     survey = take_survey(EventLayout(layout.root))
     deleted = survey.deleted
+    datasets: dict[str, dict[str, Any]] = {
+        **{name: _dataset(survey, stream) for name, stream in _STREAMS},
+        "eventlog": {"files": _count(layout.eventlog), "bytes": _size(layout.eventlog), "rows": survey.unsealed_rows},
+        **logs.sizes(layout.root),
+        "run_files": {"files": len(layout.run_ids()), "bytes": _size(layout.runs)},
+        "blobs": {"files": _count(layout.blobs), "bytes": _size(layout.blobs)},
+        "resources": {"files": _count(layout.root, "resources.sqlite*"), "bytes": _size(layout.root, "resources.sqlite*")},
+    }
+    for name, days in _kept_days(retention).items():
+        datasets[name] |= {"kept_days": days, "oldest_goes": _day_it_goes(datasets[name].get("oldest"), days)}
     return {
         "storage": str(layout.root),
-        "datasets": {
-            **{name: _dataset(survey, stream) for name, stream in _STREAMS},
-            "eventlog": {"files": _count(layout.eventlog), "bytes": _size(layout.eventlog), "rows": survey.unsealed_rows},
-            **logs.sizes(layout.root),
-            "run_files": {"files": len(layout.run_ids()), "bytes": _size(layout.runs)},
-            "blobs": {"files": _count(layout.blobs), "bytes": _size(layout.blobs)},
-            "resources": {"files": _count(layout.root, "resources.sqlite*"), "bytes": _size(layout.root, "resources.sqlite*")},
-        },
+        "bytes": sum(about["bytes"] for about in datasets.values()),
+        "datasets": datasets,
         "runs": _statuses(layout),
         "deleted_runs": {"runs": len({each.run_id for each in deleted}), "refused_rows": sum(each.refused for each in deleted)},
         "retention": msgspec.to_builtins(retention),
@@ -77,6 +82,24 @@ def apply(layout: Layout, retention: Retention, *, clock: Clock | None = None, t
         "run_files_removed": files.removed,
         "problems": [*busy, *dict.fromkeys([*events.problems, *lines.problems, *files.problems])],
     }
+
+
+def _kept_days(retention: Retention) -> dict[str, int | None]:
+    return {
+        "events": retention.events_days,
+        "trace_events": retention.trace_days,
+        "logs": retention.logs_days,
+        "log_archive": retention.log_archive_days,
+        "run_files": retention.run_files_days,
+        "blobs": None,
+    }
+
+
+def _day_it_goes(oldest: str | None, days: int | None) -> str | None:
+    """The first day on which a day of data is past its time, if no live run holds it."""
+    if oldest is None or days is None:
+        return None
+    return (dt.date.fromisoformat(oldest) + dt.timedelta(days=days + 1)).isoformat()
 
 
 def _dataset(survey: Survey, stream: Stream) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from traitlets.config import Config
 
 from tests.integration.helpers import SECONDS
@@ -50,15 +51,28 @@ def test_a_notebook_is_stored_without_output(name: str) -> None:
     assert text == json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"  # as Jupyter writes it: no changes without a change
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_runs_on_what_real_runs_have_written(name: str, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WONDER_STORAGE", str(written))
+def execute(name: str, storage: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The outputs of a notebook's cells, from the first to the last."""
+    monkeypatch.setenv("WONDER_STORAGE", str(storage))
     notebook: Any = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call] # theirs
     with tempfile.TemporaryDirectory() as sockets:  # no ports; a socket's path must be short
         config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
         NotebookClient(notebook, config=config, timeout=60, resources={"metadata": {"path": str(FOLDER)}}).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_on_what_real_runs_have_written(name: str, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = execute(name, written, monkeypatch)
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     plots = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     assert len(plots) == PLOTS[name]
     assert all(base64.b64decode(plot).startswith(PNG) for plot in plots)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_where_nothing_has_run_a_notebook_says_so_and_what_to_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CellExecutionError, match=rf"in {tmp_path} yet: make one with the command above"):
+        execute(name, tmp_path, monkeypatch)

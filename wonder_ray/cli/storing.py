@@ -56,21 +56,33 @@ def storage(
 
 
 def _tell(found: dict[str, Any]) -> None:
-    typer.echo(f"storage {found['storage']}")
+    typer.echo(f"storage {found['storage']}, {bytes_text(found['bytes'])}")
     for name, about in found["datasets"].items():
         parts = [f"{bytes_text(about['bytes']):>9}  {about['files']:>6} files"]
         parts += [f"{about['rows']:,} rows"] if "rows" in about else []
         parts += [f"{about['days']} days"] if "days" in about else []
         parts += [f"{about['oldest']} to {about['newest']}"] if about.get("oldest") else []
+        parts += [_kept_text(name, about)] if "kept_days" in about else []
         typer.echo(f"  {name:<12}{'  '.join(parts)}")
     counts = ", ".join(f"{count} {status}" for status, count in sorted(found["runs"].items()))
     typer.echo(f"  runs        {counts or 'none'}")
     deleted = found["deleted_runs"]
     if deleted["runs"]:
         typer.echo(f"  deleted     {deleted['runs']} runs, of which {deleted['refused_rows']} late rows were refused")
-    typer.echo("next (now with --apply):")
+    every_s = found["retention"]["every_s"]
+    who = f"the services look every {every_s} s" if every_s else "WONDER_RETENTION_EVERY_S=0: the services leave it to you"
+    typer.echo(f"due ({who}; now: --apply):")
     for line in _deeds(found["next"]) or ["nothing is due"]:
         typer.echo(f"  {line}")
+
+
+def _kept_text(name: str, about: dict[str, Any]) -> str:
+    days = about["kept_days"]
+    if days is None:
+        return "kept for ever"
+    then = ", then archived" if name == "logs" else ""
+    since = f" (the oldest till {about['oldest_goes']})" if about["oldest_goes"] else ""
+    return f"kept {days} days{then}{since}"
 
 
 def _tell_done(done: dict[str, Any], *, json: bool) -> None:
