@@ -6,6 +6,7 @@
     scripts/bench.py starts --n 10 --json
     scripts/bench.py query --n 10000000 --json      (see bench_query.py)
     scripts/bench.py streams --n 100 --json         (see bench_streams.py)
+    scripts/bench.py events|replay --json           (see bench_history.py)
 
 Nothing is skipped to look faster: SQLite commits with FULL, every event is counted in Parquet by a plain pyarrow reader, every
 result is checked, and every action runs in an executor process.
@@ -182,7 +183,14 @@ BENCHMARKS: Final = MappingProxyType[str, Benchmark](
 )
 
 
-ALONE: Final = MappingProxyType({"query": "bench_query.py", "streams": "bench_streams.py"})
+ALONE: Final = MappingProxyType(
+    {
+        "query": ("bench_query.py",),
+        "streams": ("bench_streams.py",),
+        "events": ("bench_history.py", "events"),
+        "replay": ("bench_history.py", "replay"),
+    }
+)
 """What is measured without bare Ray beside it."""
 
 
@@ -264,8 +272,9 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--batch", type=int, help="1: no batching")
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
-    if sys.argv[1:2] and (script := ALONE.get(sys.argv[1])):
-        sys.exit(subprocess.call([sys.executable, str(Path(__file__).with_name(script)), *sys.argv[2:]]))
+    if sys.argv[1:2] and (command := ALONE.get(sys.argv[1])):
+        script = str(Path(__file__).with_name(command[0]))
+        sys.exit(subprocess.call([sys.executable, script, *command[1:], *sys.argv[2:]]))
     given = parser.parse_args()
     n = given.n or BENCHMARKS[given.name][2]
     with tempfile.TemporaryDirectory(prefix="wonder-bench-") as folder:
