@@ -109,3 +109,34 @@ def test_nothing_goes_without_a_time_or_a_clock(storage: Path, days: int | None)
     assert kept.removed == []
     assert bool(kept.problems) == (days is not None)
     assert keep(registry.layout, KEPT, registry, clock=noon_of(5000), trust_clock=True, stopping=lambda: True).removed == []
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_a_kill_while_a_file_goes_leaves_all_of_it_or_nothing(storage: Path, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
+    """The file of a killed coordinator: its last turns are in the write-ahead log beside it."""
+    registry = Registry(storage, 1)
+    path = registry.layout.run_file(registry.pasts[0].run)
+    killed = SqliteRunStore(path)
+    killed.take_epoch(7)
+    parts = {part: part.read_bytes() for part in path.parent.glob(f"{path.name}*")}
+    killed.close()
+    for part, content in parts.items():
+        part.write_bytes(content)
+    assert any(part.name.endswith("-wal") for part in parts)
+    honest, left = type(path).unlink, [nth]
+
+    def unlink(part: Path, missing_ok: bool = False) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        honest(part, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(path), "unlink", unlink)
+        with pytest.raises(KeyboardInterrupt):
+            keep(registry.layout, KEPT, registry, clock=noon_of(91), trust_clock=True)
+    if path.exists():
+        with SqliteRunStore(path, read_only=True) as whole:
+            assert whole.epoch_max() == 7
+        assert keep(registry.layout, KEPT, registry, clock=noon_of(91), trust_clock=True).removed == [registry.pasts[0].run]
+    assert not list(path.parent.glob(f"{path.name}*"))

@@ -10,14 +10,17 @@ by retention), and no process holds it.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from wonder_ray.clock import SystemClock
 from wonder_ray.clock_guard import DAY_US, consult
+from wonder_ray.errors import StorageError
 from wonder_ray.events.query import EventReader
 from wonder_ray.storage.lock import RunLock
+from wonder_ray.storage.sqlite import SqliteRunStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -91,6 +94,8 @@ def _remove(layout: Layout, run_id: str) -> int | None:
     if not lock.try_acquire({"pid": os.getpid(), "placement": "removal"}):
         return None
     try:
+        with suppress(StorageError):  # its write-ahead log goes into it: whatever a kill leaves from here on is whole
+            SqliteRunStore(path).close()
         parts = [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "")]
         size = sum(part.stat().st_size for part in parts if part.exists())
         for part in parts:
