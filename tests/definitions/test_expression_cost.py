@@ -40,23 +40,24 @@ NULLS = """
 import sys
 from wonder_ray.definitions.expressions import compile_expression
 rows = compile_expression("item.filter(row, row.a == null)")
-print(sum(len(rows.evaluate({"item": [{"a": None, "b": None}] * 1000})) for _ in range(200)))
+print(sum(len(rows.evaluate({"item": [{"a": None, "b": None}] * 1000})) for _ in range(50)))
 """
 
 
 def test_nulls_do_not_wear_out_the_interpreter() -> None:
     done = subprocess.run([sys.executable, "-c", NULLS], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout.strip()) == (0, "200000"), done.stderr
+    assert (done.returncode, done.stdout.strip()) == (0, "50000"), done.stderr
 
 
 WORST: Final = Path(__file__).parent / "worst_expressions.py"
 
 
-def test_what_is_not_refused_stays_within_its_memory_and_time() -> None:
-    done = subprocess.run([sys.executable, str(WORST)], capture_output=True, text=True, timeout=110, check=False)
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 4])
+def test_what_is_not_refused_stays_within_its_memory_and_time(every: int) -> None:
+    done = subprocess.run([sys.executable, str(WORST), str(every)], capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert len(told) > 15
+    assert len(told) > 24 // every
     for one in told:
         assert one["peak_mb"] < PEAK_MB_MAX, one
         assert one["cpu_s"] < SECONDS_MAX, one
@@ -66,8 +67,12 @@ def test_what_is_not_refused_stays_within_its_memory_and_time() -> None:
 @pytest.mark.parametrize(
     ("text", "scope"),
     [
-        ("item.map(x, x)", {"item": list(range(9_999))}),
-        ("item.filter(x, true)", {"item": list(range(5_000))}),
+        ("size(item.map(x, x)) > 0", {"item": list(range(9_999))}),
+        ("[item][0].filter(x, true)", {"item": list(range(5_000))}),
+        ("item.map(x, x)", {"item": list(range(10_000))}),
+        ("item.map(x, x).map(x, x)", {"item": list(range(5_000))}),
+        ("item.filter(x, x in item)", {"item": list(range(5_000))}),
+        ("item.filter(x, x.l.exists(y, y > 0))", {"item": [{"l": [1]}] * 5_000}),
         ("item.map(x, item)", {"item": list(range(2_000))}),
         ("item.all(x, size(state + state) > 0)", {"item": list(range(2_000)), "state": "x" * 100_000}),
         ("item.all(x, !(-1 in state))", {"item": list(range(9_000)), "state": list(range(9_000))}),
@@ -114,6 +119,64 @@ def test_bounds_are_above_what_comes_out_and_small_data_is_never_refused(text: s
         assert cost <= expression._meter.glance(msgspec.json.encode(scope))
         with suppress(ExpressionError):
             assert weighed(msgspec.json.encode(expression.evaluate_in_cel(scope))) <= cost
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("item.map(x, x + 1)", list(range(1, 10_000))),
+        ("item.filter(x, x % 1000 == 7)", list(range(7, 9_999, 1_000))),
+        ("state.deep.rows.map(row, row.n * index)", list(range(0, 2 * 9_999, 2))),
+        ("state['deep'].rows.filter(row, row.n < 3)", [{"n": n, "s": "x"} for n in range(3)]),
+        ("item.map(x, x > 9990, [x, state.other])", [[n, "o"] for n in range(9_991, 9_999)]),
+    ],
+)
+def test_a_long_list_is_taken_in_pieces(text: str, expected: Any) -> None:
+    rows = [{"n": n, "s": "x"} for n in range(9_999)]
+    state = {"deep": {"rows": rows, "more": 1}, "other": "o"}
+    scope: dict[str, Any] = {"item": list(range(9_999)), "index": 2, "state": state}
+    started = time.process_time()
+    assert compile_expression(text).evaluate(scope) == expected
+    assert time.process_time() - started < SECONDS_MAX
+
+
+def test_an_error_in_a_late_piece_is_an_error() -> None:
+    rows: list[Any] = [*[{"a": 1}] * 9_000, {}]
+    with pytest.raises(ExpressionError, match="Key not found"):
+        compile_expression("item.map(x, x.a)").evaluate({"item": rows})
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    text=st.sampled_from(
+        [
+            "item.map(x, x)", "item.filter(x, has(x.a))", "item.map(x, has(x.a), x.a)", "item.filter(x, has(x.a)).map(x, x.a)",
+            "item.map(x, x.a)", "item.map(x, state)", "item.filter(x, x in state)", "item.map(state, state)",
+            "item.map(x, [x, index])", "item.map(x, has(x.l) ? x.l : []).filter(x, size(x) > 1).map(x, x[0])",
+            "item.filter(x, x != {}).filter(x, true)",
+        ]
+    ),
+    item=ROWS,
+    state=ROWS,
+    size=st.integers(1, 4),
+)  # fmt: skip
+def test_pieces_together_are_the_whole(text: str, item: Any, state: Any, size: int) -> None:
+    expression = compile_expression(text)
+    scope = {"item": item, "state": state, "index": 1}
+
+    def joined(data: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("wonder_ray.definitions._cel_pieces.PIECE", size)
+            pieces = expression._pieces.split(data, 9_999) if expression._pieces else None
+        assert pieces is not None
+        assert len(pieces) == -(-len(item) // size)
+        return [value for piece in pieces for value in expression._run(piece)]
+
+    found, whole = list[Any](), list[Any]()
+    for call, into in ((joined, found), (expression._run, whole)):
+        with suppress(ValueError, RuntimeError):
+            into.append(call(scope))
+    assert found == whole
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,15 @@ def _collect(node: ast.Node, names: frozenset[str], shadowed: frozenset[str], fo
         _collect(child, names, shadowed, found)
 
 
+def static_path(node: ast.Node) -> tuple[str, list[str]] | None:
+    """The variable and the keys below it, of a path that names all of its keys; None of anything else."""
+    keys: list[str] = []
+    while (step := _static_step(node)) is not None:
+        key, node = step
+        keys.append(key)
+    return (node.name.removeprefix("."), keys[::-1]) if isinstance(node, ast.Ident) else None
+
+
 def _static_step(node: ast.Node) -> tuple[str, ast.Node] | None:
     match node:
         case ast.Select(operand, field, False):

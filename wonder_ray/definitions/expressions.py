@@ -35,8 +35,9 @@ references to `None` until the interpreter ends (`_cel_nulls`), and chains like 
 
 **Limits**: text 4,096 characters; nesting 32; 9,999 steps of comprehensions per evaluation (fan out with `foreach`, or use an
 action); a value that could hold its parts over 10,000 times is refused. What a comprehension or `matches` could cost over the
-values at hand is told before it is evaluated (`_cel_cost`), and refused over 200 MB or 0.35 s: `map` and `filter` go over 3,400
-elements, since the library copies their list with each step. Integers have 64 bits.
+values at hand is told before it is evaluated (`_cel_cost`), and refused over 200 MB or 0.35 s: the library copies what `map` and
+`filter` have built with each step, so they go over 3,400 elements, or over 9,999 where they are the whole expression
+(`_cel_pieces`). Integers have 64 bits.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-import reprlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,8 +52,10 @@ import msgspec
 
 from wonder_ray.definitions import _cel_ast as ast
 from wonder_ray.definitions._cel_cost import Meter
+from wonder_ray.definitions._cel_messages import ITERATIONS_MAX, compile_error, mended, shortened, shown
 from wonder_ray.definitions._cel_nulls import keep_none
 from wonder_ray.definitions._cel_paths import Trouble, as_python, roots_and_projections
+from wonder_ray.definitions._cel_pieces import Pieces
 from wonder_ray.errors import ExpressionError
 
 if TYPE_CHECKING:
@@ -63,14 +65,11 @@ if TYPE_CHECKING:
 
 NAMES = frozenset({"input", "state", "output", "item", "index", "result", "run", "token", "error"})
 TEXT_LENGTH_MAX = 4096
-NESTING_MAX = 32
-ITERATIONS_MAX = 9_999
 GROWTH_MAX = 10_000
 COST_MAX = 200_000_000
 """Of one evaluation, in nanoseconds and bytes."""
 TOO_DEAR = "times the time or memory that an expression may"
 _INT_MAX = 2**63 - 1
-_SHOWN_MAX = 200
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _RESERVED = frozenset(
     [
@@ -111,10 +110,6 @@ _RESERVED = frozenset(
         "duration",
     ]
 )
-_AT = re.compile(r"<input>:(\d+):(\d+): (.*)")
-_UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
-_MIXED = re.compile(r"\((?:int(?:64)?, double|double, int(?:64)?)\)")
-_CODE = re.compile(r"\A[A-Z_]+: |(?: \[[A-Z_]+\])\Z")
 _encoder = msgspec.json.Encoder()
 
 
@@ -130,7 +125,7 @@ class Expression:
         names: The variables it uses, a subset of the names in scope.
     """
 
-    __slots__ = ("_error_type", "_extra_names", "_fast", "_meter", "_program", "_projections", "names", "text")
+    __slots__ = ("_error_type", "_extra_names", "_fast", "_meter", "_pieces", "_program", "_projections", "names", "text")
 
     def __init__(self, text: str, extra_names: frozenset[str], program: _Program, tree: ast.Node, error_type: object) -> None:
         self.text = text
@@ -140,6 +135,7 @@ class Expression:
         self.names, self._projections = roots_and_projections(tree, NAMES | extra_names)
         self._fast = as_python(tree)
         self._meter = meter if (meter := Meter(tree)).needed else None
+        self._pieces = Pieces.of(tree)
 
     def evaluate(self, scope: Mapping[str, Json]) -> Any:
         """The value in this scope, a JSON value. Do not change it: it may be a part of the scope.
@@ -163,16 +159,33 @@ class Expression:
         """`evaluate` without the short cut for paths and literals; equal to it, and only slower (tests compare the two)."""
         data = {name: projection.apply(scope[name]) for name, projection in self._projections if name in scope}
         try:
-            self._check_cost(data, _check_strings(data))
-            found = self._program.eval(data=data)
-            value = found.plain_value()
-            failed = type(value) is str and found.type() == self._error_type
-            if not failed:
-                return _json(value)
-            trouble = str(value)
+            text = _check_strings(data)
+            return _json(self._run(data) if self._is_cheap(data, text) else self._run_in_pieces(data))
         except Exception as error:  # noqa: BLE001 - the library raises RuntimeError, UnicodeError and more; callers see one kind
             trouble = str(error)
-        raise self._error(_mended(trouble, scope), scope)
+        raise self._error(mended(trouble, scope), scope)
+
+    def _run(self, data: Mapping[str, Any]) -> Any:
+        found = self._program.eval(data=data)
+        value = found.plain_value()
+        if type(value) is str and found.type() == self._error_type:
+            raise Trouble(value)
+        return value
+
+    def _run_in_pieces(self, data: Mapping[str, Any]) -> list[Any]:
+        """What is too much at once; a `Trouble` where that cannot be taken in pieces, or is too much all the same."""
+        pieces = self._pieces.split(data, ITERATIONS_MAX) if self._pieces else None
+        spent = self._spent(data) if pieces is None else sum(map(self._spent, pieces))
+        if pieces is None or spent > COST_MAX:
+            msg = f"over such values it could take {spent / COST_MAX:.1f} {TOO_DEAR}; fan out with foreach, or do it in an action"
+            raise Trouble(msg)
+        return [value for piece in pieces for value in self._run(piece)]
+
+    def _is_cheap(self, data: Mapping[str, Any], text: bytes) -> bool:
+        return self._meter is None or self._meter.glance(text) <= COST_MAX or self._spent(data) <= COST_MAX
+
+    def _spent(self, data: Mapping[str, Any]) -> float:
+        return self._meter.cost(data) if self._meter else 0.0
 
     def evaluate_bool(self, scope: Mapping[str, Json]) -> bool:
         """The value of a condition.
@@ -187,14 +200,8 @@ class Expression:
         value = self.evaluate(scope)
         if value is True or value is False:
             return value
-        msg = f"a condition is true or false; this gave {_shown(value)}"
+        msg = f"a condition is true or false; this gave {shown(value)}"
         raise self._error(msg, scope)
-
-    def _check_cost(self, data: Mapping[str, Any], text: bytes) -> None:
-        meter = self._meter
-        if meter and meter.glance(text) > COST_MAX and (spent := meter.cost(data)) > COST_MAX:
-            msg = f"over such values it could take {spent / COST_MAX:.1f} {TOO_DEAR}; fan out with foreach, or do it in an action"
-            raise Trouble(msg)
 
     def keys_of(self, name: str) -> frozenset[str] | None:
         """The keys of a variable that it uses; None when it uses all of the variable.
@@ -209,11 +216,9 @@ class Expression:
 
     def _error(self, message: str, scope: Mapping[str, Json]) -> ExpressionError:
         seen = ", ".join(
-            f"{name} = {_shown(projection.apply(scope[name]))}" for name, projection in self._projections if name in scope
+            f"{name} = {shown(projection.apply(scope[name]))}" for name, projection in self._projections if name in scope
         )
-        return ExpressionError(
-            f"expression `{_shortened(self.text)}`: {message}" + (f" (with {_shortened(seen)})" if seen else "")
-        )
+        return ExpressionError(f"expression `{shortened(self.text)}`: {message}" + (f" (with {shortened(seen)})" if seen else ""))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Expression) and self.text == other.text
@@ -243,12 +248,10 @@ def compile_expression(text: str, extra_names: frozenset[str] = frozenset()) -> 
     '/'
     """
     if not isinstance(text, str):
-        msg = f"an expression is a text; this is {type(text).__name__} {_shown(text)}"
+        msg = f"an expression is a text; this is {type(text).__name__} {shown(text)}"
         raise ExpressionError(msg)
     if len(text) > TEXT_LENGTH_MAX:
-        msg = (
-            f"expression `{_shortened(text)}`: {len(text)} characters, more than {TEXT_LENGTH_MAX}; move the work into an action"
-        )
+        msg = f"expression `{shortened(text)}`: {len(text)} characters, more than {TEXT_LENGTH_MAX}; move the work into an action"
         raise ExpressionError(msg)
     environment, error_type = _environment(extra_names)
     try:
@@ -258,10 +261,10 @@ def compile_expression(text: str, extra_names: frozenset[str] = frozenset()) -> 
         if any(isinstance(node, ast.Comprehension) for node in ast.walk(tree)):
             program = environment.deserialize(ast.order_maps(serialized))
     except Exception as error:  # noqa: BLE001 - the library raises RuntimeError, UnicodeError and more; callers see one kind
-        raise _compile_error(text, str(error), NAMES | extra_names) from None
+        raise compile_error(text, str(error), NAMES | extra_names) from None
     if (grown := ast.growth(tree)) > GROWTH_MAX:
         size = f"{grown:,}" if grown < 10**9 else "over 10**9"
-        msg = f"expression `{_shortened(text)}`: its value could be {size} times the size of its parts; build it in an action"
+        msg = f"expression `{shortened(text)}`: its value could be {size} times the size of its parts; build it in an action"
         raise ExpressionError(msg)
     return Expression(text, extra_names, program, tree, error_type)
 
@@ -329,7 +332,7 @@ def _json(value: Any) -> Any:
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
-    msg = f"the value holds {type(value).__name__} {_shown(value)}, which JSON cannot; for bytes write string(...) or base64 text"
+    msg = f"the value holds {type(value).__name__} {shown(value)}, which JSON cannot; for bytes write string(...) or base64 text"
     raise Trouble(msg)
 
 
@@ -337,7 +340,7 @@ def _check_strings(data: Any) -> bytes:
     r"""Refuse strings with NUL, which the library would cut there in silence (`"admin\\0x" == 'admin'`); gives it as JSON."""
     text = _encoder.encode(data)
     if b"\\u0000" in text and (where := _nul(data)) is not None:
-        msg = f"the string {_shown(where)} holds a NUL character, which CEL cannot; remove it before it gets here"
+        msg = f"the string {shown(where)} holds a NUL character, which CEL cannot; remove it before it gets here"
         raise Trouble(msg)
     return text
 
@@ -347,52 +350,3 @@ def _nul(value: Any) -> str | None:
         return value if "\0" in value else None
     below = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
     return next((found for item in below if (found := _nul(item)) is not None), None)
-
-
-def _compile_error(text: str, message: str, names: frozenset[str]) -> ExpressionError:
-    if undeclared := _UNDECLARED.findall(message):
-        what = f"{', '.join(sorted(set(undeclared)))} is unknown; names in scope are {', '.join(sorted(names))}"
-    elif "recursion" in message:
-        what = f"nested deeper than {NESTING_MAX}; split it over several steps (a chain of + counts, too: use a list)"
-    elif found := _AT.search(message):
-        what = found[3]
-    else:
-        what = _CODE.sub("", message)
-    return ExpressionError(f"expression `{_shortened(text)}`: {_shortened(what)}{_hint(message)}{_caret(text, message)}")
-
-
-def _caret(text: str, message: str) -> str:
-    """The line the library objects to, with a caret below the place."""
-    found = _AT.search(message)
-    lines = text.split("\n")
-    if not found or not 1 <= int(found[1]) <= len(lines) or int(found[2]) < 1:
-        return ""
-    column = int(found[2]) - 1
-    first = max(0, column - _SHOWN_MAX // 4)
-    return f"\n  {lines[int(found[1]) - 1][first : first + _SHOWN_MAX // 2]}\n  {' ' * (column - first)}^"
-
-
-def _mended(message: str, scope: Mapping[str, Json]) -> str:
-    """What the library said, with what to do about it."""
-    if "budget" in message:
-        return f"more than {ITERATIONS_MAX:,} steps in all, exists, map, filter; fan out with foreach, or do it in an action"
-    if "found in Activation" in message:
-        return f"{_CODE.sub('', message)}; there are {', '.join(sorted(scope)) or 'none'}"
-    if "Key not found" in message:
-        return f"{_CODE.sub('', message)}; write has(...) to test for it"
-    return _shortened(_CODE.sub("", message)) + _hint(message)
-
-
-def _hint(message: str) -> str:
-    return "; CEL does not mix int and double: write double(x) or 1.0" if _MIXED.search(message) else ""
-
-
-def _shown(value: object) -> str:
-    """A value for a message: cheap and short however large it is."""
-    shorten = reprlib.Repr()
-    shorten.maxlevel, shorten.maxdict, shorten.maxlist, shorten.maxstring, shorten.maxother = 4, 6, 6, 80, 80
-    return _shortened(shorten.repr(value))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 3] + "..."
