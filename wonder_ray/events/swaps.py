@@ -14,6 +14,8 @@ new files are there. Nobody can read anything twice: the new files appear when n
 stay for a while because a reader that has read the names of `old`, and has not looked at them again yet, would find nothing at
 all behind them: only one that stalls there for `GRACE_S` could miss the day.
 The barrier is as large as what it stands for because polars panics when a file has shrunk between two looks at it.
+Who holds names from before (a dataset, a scan half-way, a session with a cache) gets the old rows, where it has opened their file
+by then or asks for nothing in it, or an error, at every step and ever after: no name comes twice.
 
 A journal (`<storage>/eventlog/swaps/<id>.json`) says what is under way before the first step; the new files wait beside it, and
 whoever finds it carries the swap to its end. Readers of our own look into the journal, and need no barrier.
