@@ -33,15 +33,16 @@ class InProcess:
 
 
 class Losing(InProcess):
-    """Loses the connection at one moment of each of its first requests: the server has had those that were sent."""
+    """Loses the connection at one moment of each of its first requests but GETs: the server has had those that were sent."""
 
-    def __init__(self, api: Api, moment: str, times: int = 1) -> None:
+    def __init__(self, api: Api, moment: str, times: int = 1, *, reading: bool = False) -> None:
         super().__init__(api)
         self._moment = moment
+        self._reading = reading
         self._left = times
 
     def send(self, request: Request) -> Answer:
-        if self._left == 0 or request.method == "GET":
+        if self._left == 0 or (request.method == "GET" and not self._reading):
             return super().send(request)
         self._left -= 1
         if self._moment != BEFORE_SEND:

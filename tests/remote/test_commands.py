@@ -11,8 +11,8 @@ from tests.analytics.histories import Measured, crawl, flaky_fetch, run_id, stor
 from tests.cli.conftest import invoke
 from tests.cli.prepared import COMPLETED, OPEN, QUEUED, prepare
 from tests.http.world import Api, approval
-from tests.remote.carrying import InProcess
-from wonder_ray.cli.reaching import SPEAKING
+from tests.remote.carrying import BEFORE_SEND, InProcess, Losing
+from wonder_ray.cli.reaching import ELSEWHERE, SPEAKING
 from wonder_ray.definitions.files import dump_definition
 from wonder_ray.http import backend
 from wonder_ray.logs.record import LogLine
@@ -199,7 +199,35 @@ def test_who_has_no_key_is_told_so(api: Api, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_not_over_http_says_so(command: list[str]) -> None:
     refused = invoke("--server", URL, *command)
     assert refused.code == 2
-    assert "not over HTTP" in refused.err
+    assert f"wonder {command[0]} does not go over HTTP" in refused.err
+
+
+def test_every_command_either_speaks_or_says_what_it_does_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = set(re.findall(r"^  ([a-z-]+) ", invoke("--help").out.partition("Commands")[2], re.MULTILINE))
+    assert listed == SPEAKING | set(ELSEWHERE)
+    assert SPEAKING.isdisjoint(ELSEWHERE)
+
+
+def test_who_has_set_a_server_is_told_where_a_command_does_not_ask_it(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WONDER_SERVER", URL)
+    assert "WONDER_SERVER is left aside: wonder storage looks at" in invoke("storage", "--storage", storage).err
+    assert "WONDER_SERVER" not in invoke("validate", "nofile.json").err
+
+
+def test_who_asks_a_server_that_is_away_is_told_at_once_that_it_is_asked_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "UrlTransport", lambda _url: Losing(api, BEFORE_SEND, reading=True))
+    found = wonder("runs")
+    assert (found.code, found.out, found.err.count("no answer yet")) == (0, "no runs\n", 1)
+
+
+def test_code_that_is_not_at_the_server_is_told_how_to_get_there(api: Api, tmp_path: Path) -> None:
+    file = tmp_path / "other.py"
+    file.write_text(
+        "import wonder_ray as wonder\n\n\n@wonder.action\ndef f() -> int:\n    return 1\n\n\n"
+        "flow = wonder.Workflow('other')\nflow.node('f', f)\n"
+    )
+    refused = wonder("run", file)
+    assert (refused.code, "wonder run FILE --address" in refused.err) == (2, True)
 
 
 def test_the_server_stands_anywhere_and_is_forgotten(api: Api, storage: Path) -> None:

@@ -6,8 +6,10 @@ import tempfile
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from wonder_ray.cli.output import warn
 from wonder_ray.errors import WonderError
 
 if TYPE_CHECKING:
@@ -24,6 +26,22 @@ SPEAKING: Final = frozenset(
     }
 )  # fmt: skip
 """The commands that speak to a server."""
+ELSEWHERE: Final = MappingProxyType(
+    {
+        "submit": "sends a job to Ray's dashboard: `wonder run FILE --server URL` starts a run over HTTP",
+        "up": "makes the services on the cluster itself",
+        "down": "ends the services on the cluster itself",
+        "status": "looks at the Ray on this machine, or at --address: `curl URL/ready` asks a server whether it can serve",
+        "serve": "is the server",
+        "storage": "looks at the storage folder itself",
+        "doctor": "looks at this machine, its storage folder and its Ray",
+        "validate": "looks at a file, and needs no server",
+        "import": "looks at a file, and needs no server",
+    }
+)
+"""What each of the others does, and what to do instead."""
+QUIET: Final = frozenset({"validate", "import", "serve", "up", "down"})
+"""Of these, those that nobody takes for a question to a server."""
 _SERVER: Final[ContextVar[str | None]] = ContextVar("server", default=None)
 
 
@@ -52,7 +70,9 @@ def choose_server(url: str | None, command: str | None, *, said: bool) -> None:
     if command in SPEAKING:
         _SERVER.set(url)
     elif said:
-        raise WonderError(f"wonder {command} works where the storage folder or the Ray is, not over HTTP: leave --server out")
+        raise WonderError(f"wonder {command} does not go over HTTP: it {ELSEWHERE[command]}; leave --server out")
+    elif command not in QUIET:
+        warn(f"WONDER_SERVER is left aside: wonder {command} {ELSEWHERE[command]}")
 
 
 def server() -> str | None:
@@ -66,7 +86,7 @@ def remote_client() -> Client:
 
     url = server()
     assert url is not None, "asked where one was chosen"
-    return cast("Client", connect(url))
+    return cast("Client", connect(url, on_silence=warn))
 
 
 def open_reader(storage: Path | None) -> Reader:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from wonder_ray.clock import SystemClock
-from wonder_ray.errors import AuthenticationError, RunNotFoundError, WonderError
+from wonder_ray.errors import AuthenticationError, DefinitionError, NotFoundError, RunNotFoundError, WonderError
 from wonder_ray.given import encoded_input
 from wonder_ray.ids import RUN_ID_PREFIX_PATTERN, new_run_id
 from wonder_ray.registration import register
@@ -23,7 +23,7 @@ from wonder_ray.resources.records import DEFAULT_PROJECT
 from wonder_ray.values import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from wonder_ray.definitions.builder import Workflow
@@ -36,6 +36,12 @@ API_KEY: Final = "WONDER_API_KEY"
 WORKSPACE: Final = "WONDER_WORKSPACE"
 PAGE: Final = 1_000
 DEFAULT_LIMIT: Final = 50
+
+
+_CODE: Final = (
+    "code does not travel over HTTP: register the very same files once where the cluster is, with `wonder run FILE --address A` "
+    "or `client.register(flow)` there, or start a workflow that is registered by its name"
+)
 
 
 class Place(NamedTuple):
@@ -61,6 +67,7 @@ def connect(
     workspace: str | None = None,
     project: str = DEFAULT_PROJECT,
     transport: Transport | None = None,
+    on_silence: Callable[[str], None] | None = None,
 ) -> RemoteClient:
     """A client of the API at `url`; nothing is sent yet.
 
@@ -70,6 +77,7 @@ def connect(
         workspace: The workspace that is meant; by default `$WONDER_WORKSPACE`, else the one of the API key.
         project: The part of the workspace that runs are started in.
         transport: How requests travel, instead of over the network.
+        on_silence: Told once that the server does not answer and is asked again, which goes on for a minute.
 
     Raises:
         AuthenticationError: There is no API key.
@@ -77,9 +85,8 @@ def connect(
     key = api_key or os.environ.get(API_KEY)
     if not key:
         raise AuthenticationError(f"{url} wants an API key: api_key=..., or {API_KEY}; `wonder key create` makes one")
-    return RemoteClient(
-        url, Connection(transport or UrlTransport(url), key, workspace or os.environ.get(WORKSPACE)), project=project
-    )
+    api = Connection(transport or UrlTransport(url), key, workspace or os.environ.get(WORKSPACE), on_silence=on_silence)
+    return RemoteClient(url, api, project=project)
 
 
 class RemoteClient:
@@ -139,7 +146,11 @@ class RemoteClient:
         return RemoteRun(self, told["run_id"])
 
     def register(self, flow: Workflow | WorkflowDefinition, runtime_env: Mapping[str, Any] | None = None) -> str:
-        """Register a workflow; its version. Its code stays here: the same code must have been registered on the cluster."""
+        """Register a workflow; its version. Its code stays here: the same code must have been registered on the cluster.
+
+        Raises:
+            DefinitionError: That code is not there.
+        """
         _refuse_environment(runtime_env)
 
         def put(definition: bytes) -> str:
@@ -147,7 +158,10 @@ class RemoteClient:
             return str(told["version"])
 
         with tempfile.TemporaryDirectory(prefix="wonder-code-") as folder:
-            return register(flow, put, Path(folder))
+            try:
+                return register(flow, put, Path(folder))
+            except NotFoundError as error:
+                raise DefinitionError(f"{error}; {_CODE}") from None
 
     def run(self, ref: str) -> RemoteRun:
         """A run by its id, a unique beginning of it, or `latest`."""

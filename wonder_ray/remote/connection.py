@@ -16,7 +16,7 @@ from wonder_ray.remote.transport import OK, Answer, LostError, Request
 from wonder_ray.values import decode, encode_trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from wonder_ray.remote.transport import Streaming, Transport
 
@@ -38,16 +38,24 @@ class Connection:
         api_key: `wonder_...`.
         workspace: The workspace that is meant; by default the key's.
         patience_s: How long to go on repeating a call that gets no answer.
+        on_silence: Told when a call gets no answer for the first time, and is repeated.
 
     Attributes:
         workspace: As given.
     """
 
     def __init__(
-        self, transport: Transport, api_key: str | None, workspace: str | None = None, *, patience_s: float = PATIENCE_SECONDS
+        self,
+        transport: Transport,
+        api_key: str | None,
+        workspace: str | None = None,
+        *,
+        patience_s: float = PATIENCE_SECONDS,
+        on_silence: Callable[[str], None] | None = None,
     ) -> None:
         self._transport = transport
         self._patience_s = patience_s
+        self._on_silence = on_silence
         self.workspace = workspace
         self._headers = {"Accept": "application/json"}
         if api_key:
@@ -57,7 +65,7 @@ class Connection:
 
     def in_workspace(self, workspace: str) -> Connection:
         """The same way, with another workspace meant."""
-        found = Connection(self._transport, None, workspace, patience_s=self._patience_s)
+        found = Connection(self._transport, None, workspace, patience_s=self._patience_s, on_silence=self._on_silence)
         found._headers = self._headers | found._headers
         return found
 
@@ -117,12 +125,18 @@ class Connection:
                     again = "it may be repeated, with the same key" if repeatable else "whether it was done is unknown"
                     msg = f"the API did not answer {request.method} {request.path}: {error}; {again}"
                     raise ServiceUnavailableError(msg) from None
+                self._tell_silence(error)
             else:
                 pause = max(pause, _asked_to_wait(answer))
                 if answer.status not in PASSING or not repeatable or time.monotonic() + pause > deadline:
                     return _value(answer)
             time.sleep(pause)
             pause = min(PAUSE_MAX, 2 * pause)
+
+    def _tell_silence(self, error: LostError) -> None:
+        if self._on_silence is not None:
+            self._on_silence(f"no answer yet ({error}); asking again for up to {self._patience_s:g} s")
+            self._on_silence = None
 
 
 def path_of(path: str, query: Mapping[str, Any]) -> str:

@@ -189,8 +189,8 @@ class RemoteRun:
         if key is None:
             record = self.record()
             if record.ended:
-                msg = f"run {self.id}: {what} was refused: it has ended ({record.status})"
-                raise CommandRefusedError(msg)
+                instead = f"`wonder fork {self.id}` begins a new run from its state"
+                raise CommandRefusedError(f"run {self.id} has ended ({record.status}), and takes nothing any more; {instead}")
             key = secrets.token_hex(16)
         return self._api.post(f"{self._path}/{what}", body, key=key)
 

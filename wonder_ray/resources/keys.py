@@ -34,7 +34,10 @@ USED_EVERY_US: Final = 60_000_000
 """How exact `used_us` is: noting every use would be a write for every request."""
 _SECRET_BYTES: Final = 32
 _KEY: Final = select(API_KEYS).where(API_KEYS.c.key_id == bindparam("b_key_id"))
-_REFUSED: Final = "the API key is unknown, expired or revoked, or there is none: send `Authorization: Bearer wonder_...`"
+_REFUSED: Final = (
+    "the API key is unknown, expired or revoked, or there is none: send `Authorization: Bearer wonder_...` "
+    "(`wonder` takes it from WONDER_API_KEY)"
+)
 
 
 class RefusedKeyError(AuthenticationError):
