@@ -29,6 +29,23 @@ for i in range(40):
     print(f"k{i}", run.run_id, int(created), store.take_epoch(run.run_id, 0, None), flush=True)
 """
 
+SUCCEED = """
+import sys
+from wonder_ray.errors import StaleEpochError
+from wonder_ray.resources.store import ResourcesStore
+store = ResourcesStore(sys.argv[1])
+run = store.find_run("contested")
+print("ready", flush=True)
+sys.stdin.readline()
+for epoch in range(40):
+    while store.get_run(run.run_id).epoch < epoch:
+        pass
+    try:
+        print(store.take_epoch(run.run_id, 0, {"by": sys.argv[1]}, expected=epoch), flush=True)
+    except StaleEpochError:
+        pass
+"""
+
 ENDLESS = RACE.replace("range(40)", "__import__('itertools').count()")
 
 # A transaction that has spilled to the file when its process dies: its journal must be rolled back by whoever comes next.
@@ -50,15 +67,19 @@ def spawn(script: str, place: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def test_two_processes_with_the_same_keys_make_each_run_once(tmp_path: Path, shared_place: str) -> None:
-    both = [spawn(RACE, shared_place), spawn(RACE, shared_place)]  # they also make the tables at the same time
-    for process in both:
+def begin(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-    for process in both:
+    for process in processes:
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
+
+
+def test_two_processes_with_the_same_keys_make_each_run_once(tmp_path: Path, shared_place: str) -> None:
+    both = [spawn(RACE, shared_place), spawn(RACE, shared_place)]  # they also make the tables at the same time
+    begin(both)
     lines = [line.split() for process in both for line in process.communicate(timeout=60)[0].splitlines()]
     assert len(lines) == 80
     assert len({run_id for _, run_id, _, _ in lines}) == len({key for key, *_ in lines}) == 40
@@ -66,6 +87,18 @@ def test_two_processes_with_the_same_keys_make_each_run_once(tmp_path: Path, sha
     assert sorted(int(epoch) for *_, epoch in lines) == [1] * 40 + [2] * 40
     with ResourcesReader(tmp_path, shared_place) as reader:
         assert len(reader.list_runs(limit=1000).runs) == 40
+
+
+def test_of_two_processes_that_expect_an_epoch_one_gets_the_next(shared_place: str) -> None:
+    store = ResourcesStore(shared_place)
+    store.put_definition(b'{"name":"crawl","nodes":[]}')
+    run, _ = store.create_run(StartRequest(workflow_name="crawl", key="contested"))
+    both = [spawn(SUCCEED, shared_place), spawn(SUCCEED, shared_place)]
+    begin(both)
+    taken = [[int(line) for line in process.communicate(timeout=60)[0].splitlines()] for process in both]
+    assert sorted(taken[0] + taken[1]) == list(range(1, 41))
+    assert store.get_run(run.run_id).epoch == 40
+    store.close()
 
 
 def test_what_was_acknowledged_before_a_kill_is_there(shared_place: str) -> None:

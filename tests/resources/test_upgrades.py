@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData, Table, inspect, text
 
+from tests.resources.test_processes import begin, spawn
 from wonder_ray.errors import StorageError
 from wonder_ray.resources import migrating
 from wonder_ray.resources.databases.opening import open_database
@@ -189,6 +190,26 @@ def test_two_that_open_an_older_registry_at_once_upgrade_it_once(shared_place: s
     for thread in threads:
         thread.join()
     assert opened == [1] * 4
+
+
+OPEN = """
+import sys
+import wonder_ray.resources.migrating
+from wonder_ray.resources.store import ResourcesStore
+print("ready", flush=True)
+sys.stdin.readline()
+store = ResourcesStore(sys.argv[1])
+print(len(store.list_runs(workspace_id="other").runs), store.take_service_epoch("events"))
+"""
+
+
+def test_two_processes_that_open_an_older_registry_at_once_upgrade_it_once(shared_place: str) -> None:
+    restore(1, shared_place)
+    both = [spawn(OPEN, shared_place), spawn(OPEN, shared_place)]
+    begin(both)
+    told = sorted(process.communicate(timeout=60)[0] for process in both)
+    assert told == ["1 3\n", "1 4\n"]
+    assert [process.returncode for process in both] == [0, 0]
 
 
 def test_a_reader_reads_an_older_file_and_leaves_it_as_it_is(tmp_path: Path) -> None:
