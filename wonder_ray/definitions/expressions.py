@@ -30,7 +30,7 @@ wheels                CPython 3.11-3.14 on Linux   the same Pythons and 3.15,   
 
 The first is chosen: it bounds what an expression may cost, and is the fastest. This module closes the traps it has: strings are
 cut at a NUL (an error here), maps are walked in an order that changes with the process (sorted keys here), nulls wear down the
-references to `None` until the interpreter ends (`_cel_nulls`), and chains like `.map(s, s + s)` double a value without limit
+references to `None` until the interpreter ends (`_cel_counts`), and chains like `.map(s, s + s)` double a value without limit
 (refused here).
 
 **Limits**: text 4,096 characters; nesting 32; 9,999 steps of comprehensions per evaluation (fan out with `foreach`, or use an
@@ -52,8 +52,8 @@ import msgspec
 
 from wonder_ray.definitions import _cel_ast as ast
 from wonder_ray.definitions._cel_cost import Meter
+from wonder_ray.definitions._cel_counts import keep_none, lend, taken_back
 from wonder_ray.definitions._cel_messages import ITERATIONS_MAX, compile_error, mended, shortened, shown
-from wonder_ray.definitions._cel_nulls import keep_none
 from wonder_ray.definitions._cel_paths import Trouble, as_python, roots_and_projections
 from wonder_ray.definitions._cel_pieces import Pieces
 from wonder_ray.errors import ExpressionError
@@ -166,11 +166,12 @@ class Expression:
         raise self._error(mended(trouble, scope), scope)
 
     def _run(self, data: Mapping[str, Any]) -> Any:
-        found = self._program.eval(data=data)
-        value = found.plain_value()
-        if type(value) is str and found.type() == self._error_type:
-            raise Trouble(value)
-        return value
+        with taken_back():
+            found = self._program.eval(data=data)
+            value = found.plain_value()
+            if type(value) is str and found.type() == self._error_type:
+                raise Trouble(value)
+            return value
 
     def _run_in_pieces(self, data: Mapping[str, Any]) -> list[Any]:
         """What is too much at once; a `Trouble` where that cannot be taken in pieces, or is too much all the same."""
@@ -300,7 +301,12 @@ def _environment(extra_names: frozenset[str]) -> tuple[Any, object]:
 def _sorted_keys(range_: Any) -> Any:
     """What a comprehension walks: of a map its keys in one and the same order everywhere."""
     _check_strings(range_)
-    return sorted(range_, key=lambda key: (type(key).__name__, key)) if isinstance(range_, dict) else range_
+    lend(range_)
+    if not isinstance(range_, dict):
+        return range_
+    keys = sorted(range_, key=lambda key: (type(key).__name__, key))
+    lend(keys)
+    return keys
 
 
 def _json_leaf(value: Any) -> Any:
