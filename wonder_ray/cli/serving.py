@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -17,12 +17,17 @@ from wonder_ray.cli.carrying import RAY_ADDRESS, connected, storage_hint
 from wonder_ray.cli.clusters import attached
 from wonder_ray.cli.options import AsJson, Storage
 from wonder_ray.cli.output import print_json, safe
+from wonder_ray.cli.supervising import SIGNALS, supervise, taken_over, tell_ready
 from wonder_ray.errors import WonderError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wonder_ray.http.serving import Serving
 
 LOOK_SECONDS: Final = 0.5
+DEBUG: Final = "--debug"
+INTERRUPTED: Final = frozenset(128 + number for number in SIGNALS)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
+    context: typer.Context,
     host: Annotated[
         str, typer.Option(metavar="H", help="Where to listen; 0.0.0.0 is every address of the head node.")
     ] = "127.0.0.1",
@@ -63,14 +69,27 @@ def serve(
         _stop(where, json=json)
         return
     _need_serve()
+    certificate, private_key = (None if path is None else str(Path(path).absolute()) for path in (tls_cert, tls_key))
+    ready = taken_over()
+    if where is None and ready is None:
+        secure = [] if certificate is None else ["--tls-cert", certificate, "--tls-key", str(private_key)]
+        there = [] if storage is None else ["--storage", str(storage)]
+        words = ["serve", "--host", host, "--port", str(port), "--replicas", str(replicas), *secure, *there, *["--json"] * json]
+        raise typer.Exit(_supervised([*words, *[DEBUG] * bool(context.meta.get(DEBUG))]))
     from wonder_ray.http.serving import Serving
 
-    certificate, private_key = (None if path is None else str(Path(path).absolute()) for path in (tls_cert, tls_key))
     wanted = Serving(host=host, port=port, replicas=replicas, certificate=certificate, private_key=private_key)
-    _serve(wanted, where, storage, json=json)
+    _serve(wanted, where, storage, ready, json=json)
 
 
-def _serve(wanted: Serving, where: str | None, storage: Path | None, *, json: bool) -> None:
+def _supervised(words: list[str]) -> int:
+    code = supervise(words)
+    if code in INTERRUPTED:
+        typer.echo("wonder: it was told to end while it started, and all that it had started is ended", err=True)
+    return code
+
+
+def _serve(wanted: Serving, where: str | None, storage: Path | None, ready: int | None, *, json: bool) -> None:
     from wonder_ray.http.serving import deploy
     from wonder_ray.http.serving import stop as end
 
@@ -78,9 +97,14 @@ def _serve(wanted: Serving, where: str | None, storage: Path | None, *, json: bo
         with redirect_stdout(sys.stderr):
             client = stack.enter_context(connected(where, storage))
             found = deploy(client, wanted) | {"storage": str(client.storage.root)}
-        _tell(found, storage, json=json)
-        if where is None:
-            _until_told_to_end()
+        if ready is None:
+            _tell(found, storage, json=json)
+            return
+        with _ended_by_signals() as told:
+            tell_ready(ready)
+            _tell(found, storage, json=json)
+            while not told.wait(LOOK_SECONDS):  # a signal that another thread got is seen only by a main thread that runs
+                pass
             typer.echo("ending ...", err=True)
             with redirect_stdout(sys.stderr):
                 end()
@@ -115,12 +139,13 @@ def _tell(found: dict[str, Any], storage: Path | None, *, json: bool) -> None:
     sys.stdout.flush()  # who waits for this line may read a pipe
 
 
-def _until_told_to_end() -> None:
+@contextmanager
+def _ended_by_signals() -> Iterator[threading.Event]:
+    """An event that a SIGINT or SIGTERM sets."""
     told = threading.Event()
-    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in SIGNALS}
     try:
-        while not told.wait(LOOK_SECONDS):  # a signal that another thread got is seen only by a main thread that runs
-            pass
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
