@@ -21,6 +21,7 @@ from wonder_ray.planning import router
 from wonder_ray.reading.replaying import verdict_of
 from wonder_ray.remote import client as remote
 from wonder_ray.storage.layout import Layout
+from wonder_ray.storage.lock import RunLock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,8 +59,15 @@ def test_a_run_is_started_looked_at_answered_and_done(api: Api, tmp_path: Path, 
     assert begun.json["storage"] == URL
     api.services.activate(run_id)
 
-    assert [(each["run_id"], each["coordinator_alive"]) for each in wonder("runs", "--json").lines] == [(run_id, None)]
-    assert run_id in wonder("runs").out
+    assert [(each["run_id"], each["coordinator_alive"]) for each in wonder("runs", "--json").lines] == [(run_id, False)]
+    assert wonder("runs").out.rstrip().endswith("approval  (no coordinator)")
+    assert wonder("show", run_id, "--json").json["coordinator"] is None
+    lock = RunLock(Layout(api.storage).lock_file(run_id))
+    assert lock.try_acquire({"pid": 1})  # as its coordinator does
+    assert [each["coordinator_alive"] for each in wonder("runs", "--json").lines] == [True]
+    assert wonder("runs").out.rstrip().endswith("approval")
+    assert wonder("show", run_id, "--json").json["coordinator"]["epoch"] == 1
+    lock.release()
     shown = wonder("show", "latest", "--json").json
     assert (shown["status"], shown["key"], shown["labels"], shown["nodes"]) == (
         "waiting", "monday", {"team": "x"}, {"ask": {"waiting_for_gate": 1}},

@@ -8,7 +8,7 @@ import typer
 
 from wonder_ray.cli.options import AsJson, JsonLines, Ref, Storage
 from wonder_ray.cli.output import duration, print_json, safe, short, when
-from wonder_ray.cli.reaching import open_reader, server
+from wonder_ray.cli.reaching import open_reader
 
 if TYPE_CHECKING:
     from wonder_ray.reading import Reader
@@ -38,21 +38,15 @@ def runs(
 
     A run that has not ended is marked 'no coordinator' when nothing works on it (`wonder resume RUN` goes on with it).
     """
-    reader = _reader(storage)
-    found = reader.runs(status=status, workflow=workflow, limit=limit)
-    rows = []
-    for record in found:
-        alive = None if record.ended or server() else reader.coordinator(record.run_id) is not None
-        rows.append((record, alive))
+    rows = _reader(storage).coordinated(status=status, workflow=workflow, limit=limit)
     if json:
         for record, alive in rows:
-            known = None if server() else bool(alive)  # over HTTP nobody tells
-            print_json(_summary(record) | {"coordinator_alive": known})
+            print_json(_summary(record) | {"coordinator_alive": alive})
         return
     if not rows:
         typer.echo("no runs" if status is None and workflow is None else "no such runs")
     for record, alive in rows:
-        mark = "" if alive is not False or record.status == "queued" else "  (no coordinator)"
+        mark = "" if alive or record.ended or record.status == "queued" else "  (no coordinator)"
         took = duration(record.duration_ms)
         line = f"{record.run_id}  {record.status:<10}  {when(record.created_us)}  {took:>10}  {safe(record.workflow_name)}{mark}"
         typer.echo(line)

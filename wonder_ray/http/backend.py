@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wonder_ray.client import Run
 from wonder_ray.confined import run_confined
 from wonder_ray.errors import ServiceUnavailableError
+from wonder_ray.storage.lock import read_holder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,10 @@ class Backend:
         """A run of this workspace (None: of any); one of another is as unknown as one that does not exist."""
         found: RunRecord = self.call("resources", "get_run", ref, workspace_id=workspace_id)
         return found
+
+    def is_coordinated(self, record: RunRecord) -> bool:
+        """Whether a coordinator lives that carries a run out; it holds the lock of the run's file."""
+        return not record.ended and read_holder(self.client.storage.lock_file(record.run_id)) is not None
 
     def run(self, record: RunRecord) -> Run:
         """The run, to be looked at and told things."""

@@ -156,6 +156,12 @@ class RunSummary(_View):
     tokens: int | None
 
 
+class RunListed(RunSummary):
+    """A run in a list."""
+
+    coordinator_alive: Annotated[bool, Field(description="Whether its coordinator's process lives.")]
+
+
 class RunView(RunSummary):
     """A run, with what went in and came out."""
 
@@ -168,6 +174,7 @@ class RunView(RunSummary):
 class RunDetail(RunView):
     """A run, and how it stands right now."""
 
+    coordinator_alive: Annotated[bool, Field(description="Whether its coordinator's process lives.")]
     live: Annotated[bool, Field(description="Whether its coordinator has told it; else it is what was last reported.")]
     nodes: Annotated[dict[str, dict[str, int]], Field(description="Node -> token status -> tokens, of a live run.")]
     waiting: Annotated[list[dict[str, Any]], Field(description="The first of what a live run waits for.")]
@@ -183,7 +190,7 @@ class RunDetail(RunView):
 class RunList(_View):
     """Some runs, newest first."""
 
-    runs: list[RunSummary]
+    runs: list[RunListed]
     cursor: Annotated[str | None, Field(description="Continues after them; null at the end.")]
 
 

@@ -68,7 +68,8 @@ def list_runs(
         limit=limit,
         cursor=cursor,
     )
-    return {"runs": [record_json(record) for record in page.runs], "cursor": page.cursor}
+    told = [record_json(record) | {"coordinator_alive": caller.backend.is_coordinated(record)} for record in page.runs]
+    return {"runs": told, "cursor": page.cursor}
 
 
 @router.get("/{run}", summary="Show a run", response_model=models.RunDetail)

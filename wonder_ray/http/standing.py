@@ -22,6 +22,7 @@ _MORE: Final = ("nodes", "waiting", "in_flight", "undos", "epoch", "turn")
 def standing(backend: Backend, record: RunRecord) -> dict[str, Any]:
     """Its record, and what its coordinator tells of it, where that lives."""
     found = record_json(record) | {"live": False, "nodes": {}, "waiting": []}
+    found["coordinator_alive"] = backend.is_coordinated(record)
     snapshot = None if record.ended else backend.run(record).status()
     if snapshot is not None:
         told = msgspec.to_builtins(snapshot)

@@ -139,6 +139,13 @@ class Reader:
         with self._registry() as registry:
             return registry.resolve_run(ref)
 
+    def coordinated(
+        self, *, status: str | None = None, workflow: str | None = None, limit: int = 50
+    ) -> list[tuple[RunRecord, bool]]:
+        """As `runs`, each with whether its coordinator lives."""
+        found = self.runs(status=status, workflow=workflow, limit=limit)
+        return [(record, not record.ended and self.coordinator(record.run_id) is not None) for record in found]
+
     def coordinator(self, run_id: str) -> dict[str, Any] | None:
         """The live coordinator of a run on this host: pid, node, epoch, placement; None when there is none."""
         holder = read_holder(self.layout.lock_file(run_id))

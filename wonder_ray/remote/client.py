@@ -175,11 +175,15 @@ class RemoteClient:
 
     def runs(self, *, limit: int = DEFAULT_LIMIT, **filters: Any) -> list[RunRecord]:
         """Runs, newest first; filters: `status` (one or several), `workflow`, `project`, `parent`, `limit`."""
-        found: list[RunRecord] = []
+        return [record for record, _ in self.coordinated(limit=limit, **filters)]
+
+    def coordinated(self, *, limit: int = DEFAULT_LIMIT, **filters: Any) -> list[tuple[RunRecord, bool]]:
+        """As `runs`, each with whether its coordinator lives."""
+        found: list[tuple[RunRecord, bool]] = []
         cursor: str | None = None
         while len(found) < limit:
             page = self.api.get("/v1/runs", limit=min(PAGE, limit - len(found)), cursor=cursor, **filters)
-            found += [run_record(told) for told in page["runs"]]
+            found += [(run_record(told), told["coordinator_alive"]) for told in page["runs"]]
             cursor = page["cursor"]
             if cursor is None:
                 break

@@ -45,6 +45,12 @@ class RemoteReader:
         """Runs, newest first."""
         return self._client.runs(status=status, workflow=workflow, limit=limit)
 
+    def coordinated(
+        self, *, status: str | None = None, workflow: str | None = None, limit: int = 50
+    ) -> list[tuple[RunRecord, bool]]:
+        """As `runs`, each with whether its coordinator lives."""
+        return self._client.coordinated(status=status, workflow=workflow, limit=limit)
+
     def unfinished(self) -> list[RunRecord]:
         """Every run of the workspace that has not ended, oldest first."""
         return self._client.runs(status=UNFINISHED, limit=100 * RUNS_MAX)[::-1]
@@ -57,7 +63,8 @@ class RemoteReader:
         """How a run stands, as JSON."""
         found = self._client.run(ref).show(details=True)
         found["waiting"] = [msgspec.structs.asdict(wait) for wait in waits(found["waiting"])]
-        found["coordinator"] = {"pid": None, "node": None, "epoch": found["epoch"], "placement": None} if found["live"] else None
+        alive = found.pop("coordinator_alive")
+        found["coordinator"] = {"pid": None, "node": None, "epoch": found["epoch"], "placement": None} if alive else None
         return found | {"storage": self.layout.root}
 
     def children(self, record: RunRecord) -> list[RunRecord]:
