@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.http.world import BUNDLE, approval
+from wonder_ray import actions
+from wonder_ray.http.definitions import READY as READY_ACTIONS
 from wonder_ray.values import canonical
 
 if TYPE_CHECKING:
@@ -80,6 +82,47 @@ def test_code_that_no_registered_bundle_announces_is_refused(api: Api, definitio
     assert answer.status_code == 422, answer.text
     assert "over HTTP" in answer.json()["detail"]
     assert api.resources.list_definitions().definitions == before
+
+
+READY = "wonder_ray.actions:http_request"
+
+
+def test_the_ready_actions_are_those_of_the_package() -> None:
+    assert {f"wonder_ray.actions:{name}" for name in actions.__all__} == READY_ACTIONS == {READY}
+
+
+@pytest.mark.parametrize("bundle", [BUNDLE, None])
+def test_a_ready_action_needs_no_code(api: Api, bundle: str | None) -> None:
+    key = api.new_key("definitions:write")
+    asked = {"url": "'https://example.com/'", "json": "input"}
+    assert api.call("POST", "/v1/definitions", work(READY, bundle, input=asked), key=key).status_code == 201
+    undone = {"action": READY, "input": asked}
+    assert api.call("POST", "/v1/definitions", work("shop:charge", BUNDLE, undo=undone), key=key).status_code == 201
+
+
+@pytest.mark.parametrize("action", ["wonder_ray.actions:fetch", "wonder_ray.actions.exchanges:fetch"])
+def test_what_else_is_in_its_module_is_no_ready_action(api: Api, action: str) -> None:
+    assert api.call("POST", "/v1/definitions", work(action, None)).status_code == 422
+
+
+def test_the_networks_that_a_ready_action_may_reach_are_not_the_definitions_to_say(api: Api) -> None:
+    environment = {"runtime_env": {"env_vars": {"WONDER_HTTP_NETWORKS": "127.0.0.0/8"}}}
+    assert api.call("POST", "/v1/definitions", work(READY, None, resources=environment)).status_code == 422
+
+
+def test_a_secret_is_sent_anywhere_only_by_those_who_may_do_everything(api: Api) -> None:
+    asked = {"url": "'https://example.com/'", "token": "'secret://stripe'"}
+    steps = {"id": "s", "kind": "steps", "steps": [{"name": "a", "action": READY, "input": asked}]}
+    hidden = [
+        work(READY, None, input=asked),
+        work("shop:charge", undo={"action": READY, "input": asked}),
+        {"name": "shop", "nodes": [steps], "start": ["s"]},
+    ]
+    writer = api.new_key("definitions:write", "runs:write", "secrets:read")
+    for definition in hidden:
+        refused = api.call("POST", "/v1/definitions", definition, key=writer)
+        assert (refused.status_code, "needs an API key" in refused.json()["detail"]) == (403, True), refused.text
+        assert api.call("POST", "/v1/definitions", definition).status_code == 201
 
 
 @pytest.mark.parametrize("bundle", ["cd" * 32, "../../etc/passwd"])

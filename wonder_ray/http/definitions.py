@@ -1,4 +1,4 @@
-"""Definitions over HTTP. Code never arrives in one: each action is one that a registered code bundle has announced."""
+"""Definitions over HTTP. Code never arrives in one: each action is of a registered code bundle, or the package's own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Body, Path, Query
+from fastapi import APIRouter, Body, Path, Query, Request
 
 from wonder_ray.definitions.files import definition_from_json
-from wonder_ray.errors import DefinitionError, NotFoundError
+from wonder_ray.errors import DefinitionError, ForbiddenError, NotFoundError
 from wonder_ray.http import models
 from wonder_ray.http.access import Caller, ReadDefinitions, WriteDefinitions
+from wonder_ray.resources.access_records import ADMIN
 from wonder_ray.values import canonical, decode
 
+READY: Final = frozenset({"wonder_ray.actions:http_request"})
+"""The package's own actions: they are on every node, and see themselves to it that no harm is done with them."""
 router = APIRouter(prefix="/v1/definitions", tags=["definitions"])
 EXAMPLE: Final = {
     "name": "approval",
@@ -25,10 +28,15 @@ Name = Annotated[str, Path(max_length=128, examples=["approval"])]
 
 
 @router.post("", status_code=201, summary="Register a workflow", response_model=models.Registered)
-def register(caller: WriteDefinitions, document: Document) -> dict[str, Any]:
-    """The version is the same for the same content. Its actions are in a code bundle that the workspace has registered."""
+def register(request: Request, caller: WriteDefinitions, document: Document) -> dict[str, Any]:
+    """The version is the same for the same content.
+
+    Its actions are in a code bundle that the workspace has registered, or ready ones of the package (`http_request`).
+    """
     definition = definition_from_json(document, source="the definition").to_json()
     _check_code(caller, definition)
+    if ADMIN not in request.state.identity.scopes:
+        _check_secrets(definition)
     version = caller.backend.call("resources", "put_definition", canonical(definition), workspace_id=caller.workspace_id)
     return {"name": definition["name"], "version": version}
 
@@ -81,11 +89,21 @@ def _check_code(caller: Caller, definition: dict[str, Any]) -> None:
                 "with `Client.register`, or leave it out"
             )
         action = part.get("action")
-        if action is not None and action not in known:
+        if action is not None and action not in known and action not in READY:
             has = f"its code bundle has {', '.join(sorted(known)[:10]) or 'no actions'}" if sha256 else "it names no code bundle"
             raise DefinitionError(
                 f"node {node_id!r}: action {str(action)[:200]!r} cannot be named over HTTP: {has}; register its code with "
                 "`Client.register`, and name that bundle"
+            )
+
+
+def _check_secrets(definition: dict[str, Any]) -> None:
+    """Raise where a ready action is given a secret: it sends it wherever the definition says, and values never come out else."""
+    for node_id, part in _parts(definition):
+        if part.get("action") in READY and "token" in (part.get("input") or {}):
+            raise ForbiddenError(
+                f"node {node_id!r}: `token` gives a secret to {part['action']!r}, which sends it to any address: over HTTP this "
+                f"needs an API key with the scope {ADMIN!r}"
             )
 
 
