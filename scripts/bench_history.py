@@ -12,6 +12,7 @@ Parquet by a plain pyarrow reader, and the folded state must be that of the run.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -144,6 +145,8 @@ def replay(n: int, repeat: int, folder: Path) -> dict[str, Any]:
         folded = fold(run, [row.as_dict() for row in EventReader(folder).read(run)])
         took = time.perf_counter() - began
         expect(folded.durable() == state, "the folded state is not the run's")
+        del folded  # else the next round would free it while it is measured
+        gc.collect()
         began = time.perf_counter()
         for each in lines:
             msgspec.json.decode(each)
