@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wonder_ray.definitions import expressions
 from wonder_ray.definitions._cel_amounts import weighed
+from wonder_ray.definitions._cel_cache import LETTERS_MAX, LetterCache
 from wonder_ray.definitions._cel_cost import written_out
 from wonder_ray.definitions.expressions import COST_MAX, compile_expression
 from wonder_ray.definitions.patterns import PatternError, matches
@@ -197,6 +201,45 @@ def test_pieces_together_are_the_whole(text: str, item: Any, state: Any, size: i
         with suppress(ValueError, RuntimeError):
             into.append(call(scope))
     assert found == whole
+
+
+def test_many_long_expressions_are_not_all_kept() -> None:
+    texts = [f"[{','.join(['1'] * 2_000)},{n}]" for n in range(70)]
+    assert sum(map(len, texts)) > LETTERS_MAX
+    for text in texts:
+        compile_expression(text)
+    assert expressions._compiled.letters <= LETTERS_MAX
+    assert compile_expression(texts[-1]) is compile_expression(texts[-1])
+
+
+def test_a_cache_keeps_what_was_asked_for_last_and_no_error() -> None:
+    cache = LetterCache[object](letters_max=10)
+    first = cache.get("a", 4, object)
+    cache.get("b", 4, object)
+    assert cache.get("a", 4, object) is first
+    cache.get("c", 4, object)
+    assert cache.get("a", 4, object) is first
+    assert cache.letters == 8
+    with pytest.raises(ZeroDivisionError):
+        cache.get("d", 1, lambda: 1 // 0)
+    assert cache.get("d", 1, lambda: 5) == 5
+    huge = cache.get("huge", 100, object)
+    assert cache.get("huge", 100, object) is huge
+    assert cache.letters == 100
+
+
+def test_threads_share_one_value_of_a_cache() -> None:
+    cache = LetterCache[object]()
+    barrier = threading.Barrier(8)
+
+    def make() -> object:
+        barrier.wait(10)  # all of them make one
+        return object()
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: cache.get("a", 1, make), range(8)))
+    assert len(set(map(id, found))) == 1
+    assert cache.letters == 1
 
 
 @pytest.mark.parametrize(

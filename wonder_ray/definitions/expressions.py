@@ -51,6 +51,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from wonder_ray.definitions import _cel_ast as ast
+from wonder_ray.definitions._cel_cache import LetterCache
 from wonder_ray.definitions._cel_cost import Meter
 from wonder_ray.definitions._cel_counts import keep_none, lend, taken_back
 from wonder_ray.definitions._cel_messages import ITERATIONS_MAX, compile_error, mended, shortened, shown
@@ -110,6 +111,8 @@ _RESERVED = frozenset(
         "duration",
     ]
 )
+_OVERHEAD = 30
+"""Letters that the shortest expression counts for."""
 _encoder = msgspec.json.Encoder()
 
 
@@ -234,7 +237,6 @@ class Expression:
         return (compile_expression, (self.text, self._extra_names))
 
 
-@lru_cache(maxsize=4096)
 def compile_expression(text: str, extra_names: frozenset[str] = frozenset()) -> Expression:
     """Compile once, evaluate often. Cached, so that equal texts share one `Expression`.
 
@@ -254,6 +256,10 @@ def compile_expression(text: str, extra_names: frozenset[str] = frozenset()) -> 
     if len(text) > TEXT_LENGTH_MAX:
         msg = f"expression `{shortened(text)}`: {len(text)} characters, more than {TEXT_LENGTH_MAX}; move the work into an action"
         raise ExpressionError(msg)
+    return _compiled.get((text, extra_names), len(text) + _OVERHEAD, lambda: _compile(text, extra_names))
+
+
+def _compile(text: str, extra_names: frozenset[str]) -> Expression:
     environment, error_type = _environment(extra_names)
     try:
         program = environment.compile(text)
@@ -277,6 +283,9 @@ def render_mapping(mapping: Mapping[str, Expression], scope: Mapping[str, Json])
     {'url': '/', 'n': 1}
     """
     return {key: expression.evaluate(scope) for key, expression in mapping.items()}
+
+
+_compiled: LetterCache[Expression] = LetterCache()
 
 
 @lru_cache(maxsize=256)
