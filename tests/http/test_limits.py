@@ -105,6 +105,61 @@ def test_a_body_that_does_not_arrive_is_given_up(api: Api) -> None:
     assert sent[0]["status"] == 408
 
 
+@pytest.mark.parametrize("name", ["Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "Wonder-Workspace"])
+def test_a_header_that_comes_twice_is_refused(api: Api, name: str) -> None:
+    key = api.key
+    sent = [("Authorization", f"Bearer {key}"), ("Content-Type", "application/json"), ("Idempotency-Key", "a")]
+    sent += [("Content-Encoding", "identity"), ("Wonder-Workspace", "default")]
+    body = start_with(b"{}")
+    answer = api.http.post("/v1/runs", content=body, headers=[*sent, (name.lower(), dict(sent)[name])])
+    assert (answer.status_code, "came twice" in answer.json()["detail"]) == (400, True)
+    assert api.resources.list_runs().runs == []
+    assert api.http.post("/v1/runs", content=body, headers=sent).status_code == 202
+
+
+def test_headers_may_have_64_kilobytes_and_no_more(api: Api) -> None:
+    big = api.http.get("/health", headers={"X-Big": "x" * 65_536})
+    assert (big.status_code, big.json()["type"]) == (431, "urn:wonder-ray:problem:headers-too-large")
+    assert api.http.get("/health", headers={"X-Big": "x" * 60_000}).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "application/json-patch"])
+def test_a_body_that_is_no_json_by_its_type_is_refused(api: Api, kind: str) -> None:
+    answer = post(api, start_with(b"{}"), **{"Content-Type": kind})
+    assert (answer.status_code, "Content-Type: application/json" in answer.json()["detail"]) == (415, True)
+    assert post(api, start_with(b"{}"), **{"Content-Type": "Application/JSON; charset=utf-8"}).status_code == 202
+
+
+@pytest.mark.parametrize("key", ["k" * 257, "k" * 50_000])
+def test_a_key_that_is_too_long_is_refused(api: Api, key: str) -> None:
+    assert post(api, start_with(b"{}"), **{"Idempotency-Key": key}).status_code == 422
+    assert post(api, start_with(b"{}"), **{"Idempotency-Key": key[:256]}).status_code == 202
+
+
+def test_other_methods_are_told_which_there_are(api: Api) -> None:
+    for method, body in (("HEAD", False), ("OPTIONS", True), ("TRACE", True), ("PATCH", True)):
+        answer = api.call(method, "/v1/runs", key="")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert bool(answer.content) == body
+
+
+def test_nothing_is_redirected(api: Api) -> None:
+    assert api.call("GET", "/v1/runs/").status_code == 404
+
+
+def test_log_lines_of_requests_hold_neither_keys_nor_bodies_nor_queries_and_are_one_line(api: Api) -> None:
+    posted = post(api, start_with(b'"canary-body"'), **{"Idempotency-Key": "canary-key", "X-Request-ID": "r1"})
+    api.call("GET", "/v1/runs/a%0ab%1b?workflow=canary-query", X_Request_ID="r2")
+    posted_line, shown_line = api.logged("request_received")
+    assert (posted.status_code, posted_line["status"], posted_line["method"]) == (202, 202, "POST")
+    assert posted_line["duration_ms"] > 0
+    assert shown_line["path"] == "/v1/runs/a\\x0ab\\x1b"
+    assert "canary" not in repr(api.log.lines)
+    assert api.key not in repr(api.log.lines)
+    assert all("\n" not in message for _, _, message, _ in api.log.lines)
+
+
 @pytest.mark.parametrize("given", ["a b", "x" * 65, "é", ""])
 def test_a_request_id_that_cannot_be_shown_is_replaced(api: Api, given: str) -> None:
     answer = api.http.get("/health", headers={b"X-Request-ID": given.encode()})

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from wonder_ray import __version__
 from wonder_ray.errors import ServiceUnavailableError, StorageError, WonderError
@@ -48,9 +49,10 @@ _REFUSALS: Final = {
     408: "The body did not arrive in time",
     409: "It contradicts what is there",
     413: "The body is too large",
-    415: "The body is encoded",
+    415: "The body is encoded, or no JSON by its Content-Type",
     422: "It says what cannot be",
     429: "Too many requests",
+    431: "The headers are too large",
     500: "An error of the service",
     503: "A service does not answer; repeat it, with the same Idempotency-Key",
     504: "There was no answer in time; repeat it, with the same Idempotency-Key",
@@ -61,6 +63,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+METHOD_NOT_ALLOWED: Final = 405
 _PARTS: Final = (definitions, runs, groups, histories, logs, reports, workspaces, administration)
 
 
@@ -83,6 +86,7 @@ def create_app(backend: Backend, log: Log, limits: Limits | None = None) -> Fast
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,  # a redirect would have the API key sent once more, perhaps without TLS
     )
     app.state.backend, app.state.lines, app.state.limits = backend, log, bounds
     app.state.watch = Watch(backend)
@@ -120,10 +124,14 @@ def _refused(request: Request, error: Exception) -> Response:
     return response_of(problem_of(error))
 
 
-def _http_refused(_request: Request, error: Exception) -> Response:
+def _http_refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     found = response_of(problem_of(HttpError(error.status_code, "http", str(error.detail))))
     found.headers.update(error.headers or {})
+    if error.status_code == METHOD_NOT_ALLOWED:  # of all routes of that path, not of the first one alone
+        routes: list[Any] = [route for part in _PARTS for route in part.router.routes]
+        methods = {each for route in routes if route.matches(request.scope)[0] is Match.PARTIAL for each in route.methods}
+        found.headers["Allow"] = ", ".join(sorted(methods)) or found.headers.get("Allow", "GET")
     return found
 
 

@@ -17,7 +17,7 @@ from wonder_ray.logs.context import log_context
 from wonder_ray.values import check_json, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 
     from wonder_ray.resources.request_log import Log
 
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 PATH_SHOWN_MAX: Final = 200
+HEADER_BYTES_MAX: Final = 64 * 1024
+_ONCE: Final = frozenset(
+    name.encode()
+    for name in (
+        "authorization", "content-encoding", "content-length", "content-type", "idempotency-key", "last-event-id",
+        "wonder-workspace",
+    )
+)  # fmt: skip
+"""Headers of which another reader might take another one: nobody is to guess which is meant."""
 _IN_THREAD_FROM: Final = 64 * 1024
 """A body of that many bytes is looked at in another thread, so that others are not held up."""
 
@@ -76,6 +85,7 @@ class Guard:
         with log_context(request_id=_request_id(scope)) as context:
             answer = _Answer(scope, send, self._log, str(context.request_id))
             try:
+                _check_headers(scope["headers"])
                 await self._admit(scope)
                 body = await self._body(scope, receive)
             except _GoneError:
@@ -134,6 +144,7 @@ class Guard:
             raise HttpError(408, "too-slow", f"the body did not arrive within {self._limits.body_s:g} s") from None
         body = b"".join(parts)
         if body:
+            _check_type(headers.get(b"content-type", b""))
             await (asyncio.to_thread(_check, body) if size >= _IN_THREAD_FROM else _soon(body))
         return body
 
@@ -183,14 +194,23 @@ class _GoneError(Exception):
     """The client has gone."""
 
 
+def shown(path: str) -> str:
+    r"""A path as logs show it.
+
+    >>> shown("/v1/runs/a\nb")
+    '/v1/runs/a\\x0ab'
+    """
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in path[:PATH_SHOWN_MAX])
+
+
 def note_refusal(lines: Log, error: WonderError, path: str) -> None:
     """A log line for an API key that was refused, or has asked too much."""
     if isinstance(error, AuthenticationError):
-        lines.warning("auth_failed", "a request without a good API key was refused", path=path[:PATH_SHOWN_MAX])
+        lines.warning("auth_failed", "a request without a good API key was refused", path=shown(path))
     elif isinstance(error, ForbiddenError):
-        lines.warning("access_denied", str(error), path=path[:PATH_SHOWN_MAX])
+        lines.warning("access_denied", str(error), path=shown(path))
     elif isinstance(error, RateLimitedError):
-        lines.warning("rate_limited", str(error), path=path[:PATH_SHOWN_MAX], retry_after_s=error.retry_after_s)
+        lines.warning("rate_limited", str(error), path=shown(path), retry_after_s=error.retry_after_s)
 
 
 def _request_id(scope: MutableMapping[str, Any]) -> str:
@@ -200,8 +220,8 @@ def _request_id(scope: MutableMapping[str, Any]) -> str:
 
 
 def _path(scope: MutableMapping[str, Any]) -> str:
-    """Without the query, which may hold what no log should."""
-    return str(scope["path"])[:PATH_SHOWN_MAX]
+    """Without the query, which may hold what no log should, and on one line."""
+    return shown(scope["path"])
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -220,6 +240,27 @@ def _check(body: bytes) -> None:
         check_json(decode(body))
     except PayloadError as error:
         raise HttpError(400, "malformed", f"the body: {error}") from None
+
+
+def _check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise where there are too many bytes of them, or two where one is meant."""
+    seen: set[bytes] = set()
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        if size > HEADER_BYTES_MAX:
+            raise HttpError(431, "headers-too-large", f"the headers have more than {HEADER_BYTES_MAX:,} bytes")
+        if (small := name.lower()) in _ONCE:
+            if small in seen:
+                raise HttpError(400, "malformed", f"the header {small.decode()} came twice: say which one is meant")
+            seen.add(small)
+
+
+def _check_type(given: bytes) -> None:
+    kind = given.partition(b";")[0].strip().lower()
+    if kind != b"application/json":
+        said = repr(kind.decode("latin-1")[:80]) if kind else "of no type"
+        raise HttpError(415, "media-type", f"the body is {said}: send it as JSON, with `Content-Type: application/json`")
 
 
 async def _soon(body: bytes) -> None:
