@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import ray
@@ -18,6 +18,7 @@ from tests.clusters import free_ports
 from tests.integration.helpers import SECONDS
 from wonder_ray.client import connect
 from wonder_ray.definitions.builder import Workflow
+from wonder_ray.definitions.joins import All, Append
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +76,60 @@ def waiting_flow() -> Workflow:
         flow.compute(f"count{number}", output={f"state.n{number}": f"{number}"})
         flow.transition("ask" if number == 0 else f"count{number - 1}", f"count{number}")
     return flow
+
+
+def printing_flow(actions: Any) -> Workflow:
+    """Prints in two branches, and traces."""
+    flow = Workflow("printing", output={"total": "state.total"})
+    flow.node("work", actions.chatter, input={"word": "item"})
+    flow.compute("sum", output={"state.total": "size(state.words)"})
+    flow.compute("begin", output={"state.given": "['a', 'b']"})
+    flow.transition("begin", "work", foreach="state.given", group="words")
+    flow.transition("work", "sum", join=All("words", merge=Append("state.words")))
+    return flow
+
+
+@pytest.mark.timeout(240)
+def test_the_two_clients_and_the_commands_tell_the_same(
+    client: Client, url: str, actions: Any, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one run: lines of the log, reports, SQL, its replay; and each command prints objects with the same keys."""
+    client.register(printing_flow(actions))
+    key = client.admin.create_api_key("same", ("admin",), workspace_id=None).token
+    over_http = connect(url, api_key=key, workspace="default")
+    run = over_http.start("printing", trace=True)
+    assert run.result(timeout=SECONDS) == {"total": 2}
+    printed = [("work", "printed a", "default"), ("work", "printed b", "default")]
+    for each in (client, over_http):
+
+        def lines(from_: Client = each) -> list[tuple[str | None, str, str | None]]:
+            found = from_.logs(run.id, service="executor", node="work", event_type="stdout")
+            return sorted((line.node_id, line.message, line.workspace_id) for line in found)
+
+        wait_until(lambda: lines() == printed, SECONDS, what="the lines that were printed")
+    for name in ("cost", "queue", "fanout", "critical-path"):
+        assert over_http.events.report(name, run=run.id).text() == client.events.report(name, run=run.id).text()
+    query = "SELECT node_id, event_type, count(*) AS n FROM events WHERE workflow_run_id = ? GROUP BY ALL ORDER BY ALL"
+    assert len(over_http.events.sql(query, [run.id])) > 10
+    assert over_http.events.sql(query, [run.id]).rows == client.events.sql(query, [run.id]).rows
+
+    monkeypatch.setenv("WONDER_API_KEY", key)
+    monkeypatch.setenv("WONDER_WORKSPACE", "default")
+    for args in (
+        ["runs", "--limit", 3], ["show", run.id], ["state", run.id, "--at", 5], ["query", run.id, "state.total"],
+        ["events", run.id], ["trace", run.id], ["logs", run.id], ["replay", run.id], ["gates", run.id], ["report", "cost"],
+        ["workspace", "list"], ["project", "list"], ["key", "list", "--all-workspaces"], ["secret", "list"],
+    ):  # fmt: skip
+        here, there = invoke(*args, "--json", "--storage", client.storage.root), invoke(*args, "--json", "--server", url)
+        assert (here.code, there.code) == (0, 0), (args, here.err, there.err)
+        assert [shape(line) for line in there.lines][:50] == [shape(line) for line in here.lines][:50], args
+
+
+def shape(told: Any) -> Any:
+    """The keys of an object, and of the objects in it that are no user's."""
+    return (
+        {name: shape(value) if name == "run" else None for name, value in told.items()} if isinstance(told, dict) else type(told)
+    )
 
 
 @pytest.mark.timeout(240)

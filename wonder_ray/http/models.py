@@ -145,6 +145,8 @@ class RunSummary(_View):
     workflow_version: str
     root_run_id: str
     parent_run_id: str | None
+    parent_token_id: Annotated[str | None, Field(description="The token of the parent that waits for it.")]
+    depth: Annotated[int, Field(description="How many runs it is below its root.")]
     labels: dict[str, str]
     trace: bool
     created_us: int

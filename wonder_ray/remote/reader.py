@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 UNFINISHED: Final = tuple(str(status) for status in RunStatus if status not in TERMINAL_RUN)
 RUNS_MAX: Final = 1_000
 LINES_MAX: Final = 1_000
+OF_COORDINATORS: Final = ("live", "in_flight", "turn")
+"""What only a coordinator tells, and a storage folder does not."""
 
 
 class RemoteReader:
@@ -65,7 +67,9 @@ class RemoteReader:
         found["waiting"] = [msgspec.structs.asdict(wait) for wait in waits(found["waiting"])]
         alive = found.pop("coordinator_alive")
         found["coordinator"] = {"pid": None, "node": None, "epoch": found["epoch"], "placement": None} if alive else None
-        return found | {"storage": self.layout.root}
+        for name in OF_COORDINATORS:
+            found.pop(name, None)
+        return found | {"storage": self.layout.root, "placement": None}
 
     def children(self, record: RunRecord) -> list[RunRecord]:
         """The child runs of a run, newest first."""
