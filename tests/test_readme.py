@@ -145,12 +145,20 @@ def test_the_guide_over_http_runs(tmp_path: Path) -> None:
             run_id = json.loads(answer.stdout)["run_id"]
             listed = wonder(*shown_with("wonder runs --server").replace("8000", port).split()[1:], folder=tmp_path, api_key=key)
             assert run_id in listed.stdout
+            told = wonder(
+                *shown_with("wonder report cost --server").replace("8000", port).split()[1:], folder=tmp_path, api_key=key
+            )
+            assert (told.returncode, told.stdout.split()[:3]) == (0, ["workspace_id", "workflow_name", "node_id"]), told.stderr
             snippet = OVER_HTTP.replace("8000", port)
             result = subprocess.run(
                 [sys.executable, "-c", snippet], env=env, capture_output=True, text=True, timeout=110, check=False
             )
             assert result.returncode == 0, result.stderr
-            assert result.stdout.splitlines() == ["2 words, the longest is 'over'", "workflow.completed"]
+            assert result.stdout.splitlines() == [
+                "2 words, the longest is 'over'",
+                "workflow.completed",
+                "['workspace_id', 'workflow_name', 'node_id']",
+            ]
         finally:
             served.terminate()
     assert served.returncode == 0
