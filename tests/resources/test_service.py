@@ -74,6 +74,19 @@ def test_a_repetition_by_key_holds_even_if_the_latest_version_would_refuse_it(se
     service.start_run(StartRequest(workflow_name="crawl", workflow_version=run.workflow_version, input=GOOD))
 
 
+def test_of_large_schemas_only_some_are_kept(service: ResourcesService) -> None:
+    for number in range(30):
+        text = b'{"name":"large%d","nodes":[],"input":{"description":"%s","required":["n%d"]}}' % (number, b"x" * 250_000, number)
+        service.put_definition(text)
+        service.start_run(StartRequest(workflow_name=f"large{number}", input=b'{"n%d":1}' % number))
+    assert service._schema_bytes == sum(size for _, size in service._schemas.values()) <= 4 * 1024 * 1024
+    assert 10 < len(service._schemas) < 30
+    for number in (0, 29):  # whether kept or not
+        service.start_run(StartRequest(workflow_name=f"large{number}", input=b'{"n%d":1}' % number))
+        with pytest.raises(InputError):
+            service.start_run(StartRequest(workflow_name=f"large{number}", input=b"{}"))
+
+
 def test_a_run_has_the_version_that_its_input_was_checked_against(
     service: ResourcesService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

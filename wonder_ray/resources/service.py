@@ -53,7 +53,7 @@ from wonder_ray.resources.records import (
 from wonder_ray.resources.request_log import Log, NullLog, RequestLog
 from wonder_ray.resources.schema import InputSchema
 from wonder_ray.resources.store import ResourcesStore
-from wonder_ray.values import decode
+from wonder_ray.values import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,9 @@ if TYPE_CHECKING:
     from wonder_ray.clock import Clock
 
 SLOW_QUERY_MS: Final = 1000.0
-_SCHEMAS_MAX: Final = 256
+_SMALLEST: Final = 1_000
+_SCHEMA_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of the schemas that are kept, as JSON; read they take about ten times as much."""
 
 
 class ResourcesService(Administration):
@@ -93,7 +95,8 @@ class ResourcesService(Administration):
         lines = RequestLog(log or NullLog(), slow_query_ms)
         store = ResourcesStore(place, clock=clock, observe=lines.observe, on_io_error=on_io_error, master_keys=master_keys)
         super().__init__(store, lines)
-        self._schemas: OrderedDict[tuple[str, str], InputSchema] = OrderedDict()
+        self._schemas: OrderedDict[tuple[str, str], tuple[InputSchema, int]] = OrderedDict()
+        self._schema_bytes = 0
         self._schemas_lock = threading.Lock()
 
     @property
@@ -212,16 +215,24 @@ class ResourcesService(Administration):
         found = self._store.get_definition(request.workflow_name, version, workspace_id=request.workspace_id)
         if known := self._known_schema(request, found.version):
             return known, found.version
-        schema = InputSchema.of(found.name, decode(found.definition).get("input"))
-        with self._schemas_lock:
-            self._schemas[request.workspace_id, found.version] = schema
-            while len(self._schemas) > _SCHEMAS_MAX:
-                self._schemas.popitem(last=False)
+        document = decode(found.definition).get("input")
+        schema = InputSchema.of(found.name, document)
+        self._keep_schema((request.workspace_id, found.version), schema, _SMALLEST + len(encode(document)))
         return schema, found.version
 
     def _known_schema(self, request: StartRequest, version: str) -> InputSchema | None:
         with self._schemas_lock:
-            return self._schemas.get((request.workspace_id, version))
+            found = self._schemas.get((request.workspace_id, version))
+            return None if found is None else found[0]
+
+    def _keep_schema(self, key: tuple[str, str], schema: InputSchema, size: int) -> None:
+        with self._schemas_lock:
+            if key not in self._schemas:
+                self._schemas[key] = schema, size
+                self._schema_bytes += size
+            while self._schema_bytes > _SCHEMA_BYTES_MAX and len(self._schemas) > 1:
+                _, (_, gone) = self._schemas.popitem(last=False)
+                self._schema_bytes -= gone
 
     # --- for coordinators ------------------------------------------------------------------------------------------------
 
