@@ -24,6 +24,8 @@ MEMORY_BYTES: Final = 1 << 30
 """Of the whole process: DuckDB keeps to a quarter of it, and some of its functions and the result come on top."""
 ROOM: Final = Room(memory_bytes=256 << 20, spill_bytes=512 << 20, threads=1, rows=50_000, result_bytes=16 << 20)
 
+_OUT_OF_MEMORY: Final = "Out of Memory Error"
+
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A question: exactly one of `query` and `report` is set."""
@@ -49,6 +51,8 @@ def answer(asked: bytes) -> bytes:
     try:
         found = _found(events, wanted)
     except (QueryError, RunNotFoundError) as error:  # a client need not know where the folder is
+        if str(error).startswith(_OUT_OF_MEMORY):  # DuckDB would have it change its settings
+            raise QueryError(f"it takes more than {ROOM.memory_bytes >> 20} MB of memory: ask for less") from None
         raise type(error)(str(error).replace(wanted.storage, "the storage folder")) from None
     if wanted.arrow:
         return found.ipc()

@@ -62,8 +62,8 @@ class ProjectChange(BaseModel):
 
 @router.get("/workspaces", summary="List workspaces", response_model=models.Items)
 def list_workspaces(caller: AdministerAny) -> dict[str, Any]:
-    """All of them, by name; with an API key of one workspace, that one."""
-    if caller.workspace_id is None:
+    """Those that the API key is good for, by name: one, or all of them."""
+    if caller.all_workspaces:
         return items(caller.backend.call("resources", "list_workspaces"))
     return items([caller.backend.call("resources", "get_workspace", caller.workspace_id)])
 
