@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from tests.http.world import Api
+from tests.remote.carrying import InProcess
 from wonder_ray.http import Limits
 from wonder_ray.logs.record import LogLine
 from wonder_ray.logs.store import LogStore
+from wonder_ray.remote import connect
 from wonder_ray.storage.layout import Layout
 
 if TYPE_CHECKING:
@@ -71,6 +73,21 @@ def test_a_stream_of_a_run_that_goes_on_ends_after_its_time_and_is_resumed(stora
     second = messages(api.call("GET", f"/v1/runs/{run_id}/events/stream", Last_Event_ID=str(first[-1]["id"])).text)
     assert [each["id"] for each in first + second] == list(range(1, len(api.services.cores[run_id].rows) + 1))
     assert second
+
+
+def test_a_stream_holds_so_much_and_no_more_and_is_resumed(storage: Path) -> None:
+    """Ray Serve keeps in memory what a client does not read."""
+    api = Api(storage, Limits(stream_bytes=600))
+    run_id, seen, streams = ended(api), [0], 0
+    while (answer := api.call("GET", f"/v1/runs/{run_id}/events/stream", Last_Event_ID=str(seen[-1]))).status_code == 200:
+        found = messages(answer.text)
+        assert len(answer.content) - len(answer.text.rpartition("id: ")[2]) < 700
+        seen += [each["id"] for each in found]
+        streams += 1
+    assert seen == list(range(len(api.services.cores[run_id].rows) + 1))
+    assert streams > 2
+    followed = connect("http://test", api_key=api.key, transport=InProcess(api)).run(run_id).events(follow=True)
+    assert [row.sequence_number for row in followed] == seen[1:]
 
 
 @pytest.mark.parametrize("bad", ["-1", "x", "9" * 30, "1.5"])

@@ -50,12 +50,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         body_s: For its body to arrive.
         request_s: Until its response begins. What it has begun by then is carried out, or not, as a whole.
         stream_s: How long a stream of events lasts; its reader then goes on from where it was.
+        stream_bytes: How much it holds, but for its last event: Ray Serve keeps in memory what a client does not read.
     """
 
     body_bytes: int = 2 * 1024 * 1024
     body_s: float = 20.0
     request_s: float = 90.0
     stream_s: float = 900.0
+    stream_bytes: int = 8 * 1024 * 1024
 
 
 class Guard:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -84,16 +85,22 @@ def stream(
         return Response(status_code=204)  # which tells an EventSource not to come back
     watch, limits = request.app.state.watch, request.app.state.limits
     rows = follow(record.run_id, since, watch, _Histories(caller), seconds=limits.stream_s)
-    return StreamingResponse(_messages(rows), media_type="text/event-stream")
+    return StreamingResponse(_messages(rows, limits.stream_bytes), media_type="text/event-stream")
 
 
-async def _messages(followed: AsyncIterator[list[EventRow]]) -> AsyncIterator[bytes]:
+async def _messages(followed: AsyncGenerator[list[EventRow], None], bytes_max: int) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
-    async for rows in followed:
-        for row in rows:
-            yield _message(row)
-        if not rows:
-            yield b": still here\n\n"
+    size = 0
+    async with aclosing(followed):
+        async for rows in followed:
+            for row in rows:
+                message = _message(row)
+                yield message
+                size += len(message)
+                if size > bytes_max:
+                    return
+            if not rows:
+                yield b": still here\n\n"
 
 
 class _Histories:
