@@ -48,7 +48,8 @@ def service_names() -> set[str]:
     return {each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if each["namespace"] == NAMESPACE}
 
 
-def test_the_doctor_sees_the_ray_that_runs_here(ray_cluster: RayCluster) -> None:
+def test_the_doctor_sees_the_ray_that_runs_here(ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # whose token others can read is not what this is about
     session = ray._private.worker._global_node.get_session_dir_path()
     running = [each for each in ray_processes() if each.options.get("session-dir") == session]
     assert [each.kind for each in running] == [GCS, DASHBOARD]
