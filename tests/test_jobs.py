@@ -15,7 +15,7 @@ from wonder_ray.jobs.log import Watcher
 from wonder_ray.jobs.sending import _exit_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -146,6 +146,66 @@ def test_a_log_that_breaks_off_is_followed_on(monkeypatch: pytest.MonkeyPatch) -
     end = Jobs("http://head:8265").follow("job", seen.append)
     assert seen == ["one", "two", "three"]
     assert (end.status, end.exit_code, end.result, end.run_id) == ("SUCCEEDED", 0, None, None)
+
+
+class FakeCluster:
+    """Takes jobs, and tells of its nodes."""
+
+    def __init__(self, *nodes: dict[str, Any]) -> None:
+        self.nodes = nodes
+        self.looks = 0
+        self.commands: list[str] = []
+
+    def _do_request(self, _method: str, _path: str) -> Any:
+        self.looks += 1
+
+        class Answer:
+            ok = True
+            json = staticmethod(lambda: {"data": {"summary": list(self.nodes)}})
+
+        return Answer
+
+    def submit_job(self, entrypoint: str, **_more: Any) -> str:
+        self.commands.append(entrypoint)
+        return "job"
+
+
+def node(python: str, **raylet: Any) -> dict[str, Any]:
+    return {"cmdline": ["raylet", f"--python_worker_command={python} worker.py"], "raylet": raylet}
+
+
+@pytest.fixture
+def sent_to(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeCluster], Jobs]:
+    def connected(cluster: FakeCluster) -> Jobs:
+        monkeypatch.setattr(sending, "_client", lambda _address: cluster)
+        monkeypatch.setattr(sending, "_check_listening", lambda _address: None)
+        return Jobs("http://head:8265")
+
+    return connected
+
+
+def test_the_interpreter_is_that_of_the_head_or_of_any_node_where_none_is_called_head(
+    flow: Path, sent_to: Callable[[FakeCluster], Jobs]
+) -> None:
+    told = FakeCluster(node("/worker/python"), node("/head/python", isHeadNode=True, resourcesTotal={"CPU": 2.0}))
+    sent_to(told).submit(job_of(flow, num_cpus=2))
+    silent = FakeCluster(node("/some/python"))
+    sent_to(silent).submit(job_of(flow))
+    assert [told.commands[0].split()[1], silent.commands[0].split()[1]] == ["/head/python", "/some/python"]
+    assert (told.looks, silent.looks) == (1, 1)
+
+
+def test_nodes_are_looked_at_only_where_something_depends_on_them(flow: Path, sent_to: Callable[[FakeCluster], Jobs]) -> None:
+    cluster = FakeCluster(node("/head/python", isHeadNode=True, resourcesTotal={"CPU": 2.0}))
+    jobs = sent_to(cluster)
+    jobs.submit(job_of(flow, python="/mine/python"))
+    jobs.submit(job_of(flow, requirements=("emoji",)))
+    assert cluster.looks == 0
+    with pytest.raises(WonderError, match="--entrypoint-num-cpus 3: the head has 2"):
+        jobs.submit(job_of(flow, python="/mine/python", num_cpus=3))
+    assert cluster.looks == 1
+    assert cluster.commands[0].startswith("exec /mine/python -m")
+    assert cluster.commands[1].startswith('exec "$VIRTUAL_ENV/bin/python" -m')
 
 
 class _Refusing(BaseHTTPRequestHandler):

@@ -77,9 +77,10 @@ class Jobs:
         """Upload the folder and start the job; its submission id."""
         job.check()
         with self._meant():
-            if job.asked():
-                self._check_head(job)
-            command = job.entrypoint(job.python or (None if job.requirements else self._python()))
+            any_python = job.python is not None or bool(job.requirements)
+            nodes = [] if any_python and not job.asked() else self._nodes()
+            _check_head(job, nodes)
+            command = job.entrypoint(job.python if any_python else self._python(nodes))
             deadline = time.monotonic() + STARTING_SECONDS
             while True:
                 try:
@@ -138,26 +139,15 @@ class Jobs:
         msg = f"job {submission_id} has written its last line and goes on: `ray job status {submission_id}`"
         raise WonderError(msg)
 
-    def _heads(self) -> list[dict[str, Any]]:
-        """What the dashboard tells of the head node; empty where it does not."""
+    def _nodes(self) -> list[dict[str, Any]]:
+        """What the dashboard tells of the head node; of all nodes where it does not say which that is."""
         answer = self._client._do_request("GET", "/nodes?view=summary")  # noqa: SLF001 - it adds the token; Ray has no public way
         nodes = answer.json()["data"]["summary"] if answer.ok else []
-        return [node for node in nodes if node.get("raylet", {}).get("isHeadNode")]
+        return [node for node in nodes if _is_head(node)] or nodes
 
-    def _check_head(self, job: Job) -> None:
-        """Raise where the driver would wait for what the head does not have; Ray lets it, for a quarter of an hour."""
-        wanted = {"CPU": ("num-cpus", job.num_cpus), "GPU": ("num-gpus", job.num_gpus), "memory": ("memory", job.memory)}
-        for head in self._heads():
-            total = head["raylet"].get("resourcesTotal") or {}
-            for resource, (option, amount) in wanted.items():
-                has = total.get(resource, 0)
-                if amount and amount > has:
-                    msg = f"--entrypoint-{option} {amount:g}: the head has {has:g}, and drivers run there, beside the storage"
-                    raise WonderError(f"{msg}; leave it out: a driver only waits, and a workflow's nodes have their own")
-
-    def _python(self) -> str:
+    def _python(self, nodes: list[dict[str, Any]]) -> str:
         """The interpreter of Ray's workers on the head: what is called `python` on its path may have neither Ray nor us."""
-        for node in self._heads():
+        for node in nodes:
             for word in node.get("cmdline") or ():
                 if word.startswith(_PYTHON_OF_WORKERS):
                     return shlex.split(word.removeprefix(_PYTHON_OF_WORKERS))[0]
@@ -177,6 +167,22 @@ class Jobs:
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             said = str(error).strip() or type(error).__name__
             raise WonderError(f"{self.address}: {said}") from error
+
+
+def _is_head(node: dict[str, Any]) -> bool:
+    return bool(node.get("raylet", {}).get("isHeadNode"))
+
+
+def _check_head(job: Job, nodes: list[dict[str, Any]]) -> None:
+    """Raise where the driver would wait for what the head does not have; Ray lets it, for a quarter of an hour."""
+    wanted = {"CPU": ("num-cpus", job.num_cpus), "GPU": ("num-gpus", job.num_gpus), "memory": ("memory", job.memory)}
+    for head in filter(_is_head, nodes):
+        total = head["raylet"].get("resourcesTotal") or {}
+        for resource, (option, amount) in wanted.items():
+            has = total.get(resource, 0)
+            if amount and amount > has:
+                msg = f"--entrypoint-{option} {amount:g}: the head has {has:g}, and drivers run there, beside the storage"
+                raise WonderError(f"{msg}; leave it out: a driver only waits, and a workflow's nodes have their own")
 
 
 def _exit_code(status: str, driver: int | None) -> int:
