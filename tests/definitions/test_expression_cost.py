@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from wonder_ray.definitions import expressions
 from wonder_ray.definitions._cel_amounts import weighed
-from wonder_ray.definitions._cel_cache import LETTERS_MAX, LetterCache
 from wonder_ray.definitions._cel_cost import written_out
-from wonder_ray.definitions.expressions import COST_MAX, compile_expression
+from wonder_ray.definitions.caches import SizedCache
+from wonder_ray.definitions.expressions import COST_MAX, LETTERS_MAX, compile_expression
 from wonder_ray.definitions.patterns import PatternError, matches
 from wonder_ray.errors import ExpressionError
 
@@ -208,28 +208,28 @@ def test_many_long_expressions_are_not_all_kept() -> None:
     assert sum(map(len, texts)) > LETTERS_MAX
     for text in texts:
         compile_expression(text)
-    assert expressions._compiled.letters <= LETTERS_MAX
+    assert expressions._compiled.size <= LETTERS_MAX
     assert compile_expression(texts[-1]) is compile_expression(texts[-1])
 
 
 def test_a_cache_keeps_what_was_asked_for_last_and_no_error() -> None:
-    cache = LetterCache[object](letters_max=10)
+    cache = SizedCache[object](size_max=10)
     first = cache.get("a", 4, object)
     cache.get("b", 4, object)
     assert cache.get("a", 4, object) is first
     cache.get("c", 4, object)
     assert cache.get("a", 4, object) is first
-    assert cache.letters == 8
+    assert cache.size == 8
     with pytest.raises(ZeroDivisionError):
         cache.get("d", 1, lambda: 1 // 0)
     assert cache.get("d", 1, lambda: 5) == 5
     huge = cache.get("huge", 100, object)
     assert cache.get("huge", 100, object) is huge
-    assert cache.letters == 100
+    assert cache.size == 100
 
 
 def test_threads_share_one_value_of_a_cache() -> None:
-    cache = LetterCache[object]()
+    cache = SizedCache[object](size_max=LETTERS_MAX)
     barrier = threading.Barrier(8)
 
     def make() -> object:
@@ -239,7 +239,7 @@ def test_threads_share_one_value_of_a_cache() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: cache.get("a", 1, make), range(8)))
     assert len(set(map(id, found))) == 1
-    assert cache.letters == 1
+    assert cache.size == 1
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_of_large_schemas_only_some_are_kept(service: ResourcesService) -> None:
         text = b'{"name":"large%d","nodes":[],"input":{"description":"%s","required":["n%d"]}}' % (number, b"x" * 250_000, number)
         service.put_definition(text)
         service.start_run(StartRequest(workflow_name=f"large{number}", input=b'{"n%d":1}' % number))
-    assert service._schema_bytes == sum(size for _, size in service._schemas.values()) <= 4 * 1024 * 1024
+    assert service._schemas.size == sum(size for _, size in service._schemas._values.values()) <= 4 * 1024 * 1024
     assert 10 < len(service._schemas) < 30
     for number in (0, 29):  # whether kept or not
         service.start_run(StartRequest(workflow_name=f"large{number}", input=b'{"n%d":1}' % number))

@@ -28,10 +28,9 @@ warning | a request named something that does not exist, or (a run) several |
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
+from wonder_ray.definitions.caches import SizedCache
 from wonder_ray.errors import DefinitionError
 from wonder_ray.ids import check_name
 from wonder_ray.resources import checks
@@ -95,9 +94,7 @@ class ResourcesService(Administration):
         lines = RequestLog(log or NullLog(), slow_query_ms)
         store = ResourcesStore(place, clock=clock, observe=lines.observe, on_io_error=on_io_error, master_keys=master_keys)
         super().__init__(store, lines)
-        self._schemas: OrderedDict[tuple[str, str], tuple[InputSchema, int]] = OrderedDict()
-        self._schema_bytes = 0
-        self._schemas_lock = threading.Lock()
+        self._schemas = SizedCache[InputSchema](_SCHEMA_BYTES_MAX)
 
     @property
     def place(self) -> str:
@@ -209,30 +206,16 @@ class ResourcesService(Administration):
     def _input_schema(self, request: StartRequest) -> tuple[InputSchema, str]:
         """What the input has to fit, and of which version: a newer one may come before the run is created."""
         version = request.workflow_version
-        if version not in {None, LATEST} and (known := self._known_schema(request, str(version))):
+        if version not in {None, LATEST} and (known := self._schemas.find((request.workspace_id, version))):
             return known, str(version)
         self._check_reference(request.workspace_id, request.workflow_name, version)
         found = self._store.get_definition(request.workflow_name, version, workspace_id=request.workspace_id)
-        if known := self._known_schema(request, found.version):
+        if known := self._schemas.find((request.workspace_id, found.version)):
             return known, found.version
         document = decode(found.definition).get("input")
         schema = InputSchema.of(found.name, document)
-        self._keep_schema((request.workspace_id, found.version), schema, _SMALLEST + len(encode(document)))
-        return schema, found.version
-
-    def _known_schema(self, request: StartRequest, version: str) -> InputSchema | None:
-        with self._schemas_lock:
-            found = self._schemas.get((request.workspace_id, version))
-            return None if found is None else found[0]
-
-    def _keep_schema(self, key: tuple[str, str], schema: InputSchema, size: int) -> None:
-        with self._schemas_lock:
-            if key not in self._schemas:
-                self._schemas[key] = schema, size
-                self._schema_bytes += size
-            while self._schema_bytes > _SCHEMA_BYTES_MAX and len(self._schemas) > 1:
-                _, (_, gone) = self._schemas.popitem(last=False)
-                self._schema_bytes -= gone
+        size = _SMALLEST + len(encode(document))
+        return self._schemas.keep((request.workspace_id, found.version), schema, size), found.version
 
     # --- for coordinators ------------------------------------------------------------------------------------------------
 
